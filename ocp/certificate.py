@@ -1,0 +1,381 @@
+"""Certificates: how well a trajectory satisfies the conditions of a minimum.
+
+Computed from the stages and the trajectory alone. With the states eliminated, a trajectory is a
+point in the decisions (u^0, ..., u^{K-1}, p); at a minimum there are multipliers y of the active
+rows and bounds, with the right signs, such that
+
+    dJ/du + G^T y = 0                                         (first order)
+    z^T (d^2 L/du^2) z >= 0   for all z with G z = 0          (second order)
+
+where G is the derivative of the active rows. A soft row of weight w is a kink of the cost: away
+from its bounds its multiplier is 0 or +-w, at a bound it may be anything in between. The
+multipliers are found here by bounded least squares; nothing is taken from an optimiser.
+
+For an autonomous problem the Hamiltonian is constant along an optimum, up to the scheme's order:
+
+    H_k = [l_k + costate^{k+1} . (x^{k+1} - x^k)] / h_k
+
+Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), sections 12.3 to 12.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, null_space
+from scipy.optimize import lsq_linear
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from ocp.condensing import (
+    Linearization,
+    Multipliers,
+    StageValues,
+    adjoint,
+    linearize,
+    reduced_gradient,
+    reduced_hessian,
+    reduced_jacobian,
+)
+from ocp.stages import Array, Rows, StagedProblem
+from ocp.trajectory import Trajectory, decision_bounds
+
+ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size, counts as active
+CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
+DENSE_LIMIT = 2000  # up to this size all eigenvalues are computed, beyond it one by Lanczos
+SIZE_LIMIT = 8000  # largest reduced Hessian that is formed
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """Residuals of the optimality conditions, dimensionless unless said otherwise.
+
+    Args:
+        stationarity: largest component of the Lagrangian's gradient in the decisions, relative to
+            the largest sum of the absolute values of the terms that cancel in it.
+        dynamics: largest defect Phi_k(x^k) - x^{k+1}, relative to the largest state (at least 1).
+        constraints: largest violation of a hard row or a bound, relative to the bound (at least 1).
+        min_reduced_hessian_eigenvalue: smallest eigenvalue of the Hessian of the Lagrangian in the
+            decisions, on the null space of the active rows, in units of the cost per unit of
+            control squared; None if no direction is left free, or there are too many.
+        curvature_scale: largest absolute entry of that Hessian.
+        energy_drift: (max - min) / max of the absolute Hamiltonian; None if it is not conserved.
+        directions: number of free directions that the second-order test looked at.
+        costates: of all stages, each (N, n_k).
+        multipliers: of the rows of every stage (N, r_k), then of every shared term (1, r).
+        worst: where the constraints are violated most, in words; empty if nowhere.
+    """
+
+    stationarity: float
+    dynamics: float
+    constraints: float
+    min_reduced_hessian_eigenvalue: float | None
+    curvature_scale: float
+    energy_drift: float | None
+    directions: int
+    costates: tuple[Array, ...]
+    multipliers: Multipliers
+    worst: str
+
+    def is_stationary(self, tolerance: float) -> bool:
+        """Whether all first-order residuals are within the tolerance."""
+        residuals = (self.stationarity, self.dynamics, self.constraints)
+        return all(residual <= tolerance for residual in residuals)
+
+    @property
+    def is_minimum(self) -> bool:
+        """Whether no direction of negative curvature was found."""
+        if self.min_reduced_hessian_eigenvalue is None:
+            return self.directions == 0
+        return self.min_reduced_hessian_eigenvalue >= -CURVATURE * self.curvature_scale
+
+
+def certify(staged: StagedProblem, trajectory: Trajectory) -> Certificate:
+    """Test a trajectory against the conditions of the module's docstring."""
+    linearization = linearize(staged, trajectory)
+    conditions = _Conditions(linearization)
+    eigenvalue, scale, directions = conditions.curvature
+    violation, worst = _violation(linearization)
+    return Certificate(
+        stationarity=conditions.stationarity,
+        dynamics=_dynamics_residual(linearization),
+        constraints=violation,
+        min_reduced_hessian_eigenvalue=eigenvalue,
+        curvature_scale=scale,
+        energy_drift=energy_drift(linearization, conditions.costates),
+        directions=directions,
+        costates=conditions.costates,
+        multipliers=conditions.multipliers,
+        worst=worst,
+    )
+
+
+def _dynamics_residual(linearization: Linearization) -> float:
+    states = linearization.trajectory.states
+    scale = max(1.0, max(float(np.abs(x).max(initial=0.0)) for x in states))
+    defects = [
+        float(np.abs(values.successor - states[k + 1]).max(initial=0.0))
+        for k, values in enumerate(linearization.stages[:-1])
+    ]
+    return max(defects) / scale
+
+
+def _violation(linearization: Linearization) -> tuple[float, str]:
+    """Largest relative violation of a hard row or bound, and its name."""
+    staged, trajectory = linearization.staged, linearization.trajectory
+    found = [(0.0, "")]
+    labels = [f"stage {k}" for k in range(len(staged.stages))]
+    labels += [f"{term.name}, stages {term.stages}" for term in staged.shared]
+    for label, values in zip(labels, (*linearization.stages, *linearization.shared), strict=True):
+        hard = np.flatnonzero(np.isinf(values.bounds.weight))
+        if hard.size and values.violation.size:
+            size = np.abs(values.violation[:, hard]) / _row_scale(values.bounds)[hard]
+            i, j = np.unravel_index(int(np.argmax(size)), size.shape)
+            name = values.bounds.names[hard[j]]
+            found.append((float(size[i, j]), f"{name} [{label}, member {i}]"))
+    for k, stage in enumerate(staged.stages):
+        size = _bound_violation(trajectory.states[k], *stage.state_bounds)
+        if k and size.size:
+            i, j = np.unravel_index(int(np.argmax(size)), size.shape)
+            found.append((float(size[i, j]), f"bound of state {j} [stage {k}, member {i}]"))
+    size = _bound_violation(trajectory.decisions, *decision_bounds(staged))
+    if size.size:
+        found.append((float(size.max()), f"bound of decision {int(np.argmax(size))}"))
+    return max(found)
+
+
+def _row_scale(bounds: Rows) -> Array:
+    return np.maximum(1.0, np.maximum(_finite(bounds.lower), _finite(bounds.upper)))
+
+
+def _finite(bound: Array) -> Array:
+    return np.abs(np.where(np.isfinite(bound), bound, 0.0))
+
+
+def _bound_violation(values: Array, lower: Array, upper: Array) -> Array:
+    scale = np.maximum(1.0, np.maximum(_finite(lower), _finite(upper)))
+    return np.maximum(np.maximum(values - upper, lower - values), 0.0) / scale
+
+
+def energy_drift(linearization: Linearization, costates: tuple[Array, ...]) -> float | None:
+    """Relative variation of the Hamiltonian; None where it is not a conserved quantity."""
+    staged = linearization.staged
+    sizes = {stage.state_size for stage in staged.stages}
+    if not staged.is_autonomous or staged.times is None or len(sizes) > 1:
+        return None
+    states = linearization.trajectory.states
+    hamiltonian = np.array(
+        [
+            values.cost.sum() + values.penalty + np.sum(costates[k + 1] * (states[k + 1] - x))
+            for k, (values, x) in enumerate(zip(linearization.stages, states[:-1], strict=False))
+        ]
+    )
+    for term, values in zip(staged.shared, linearization.shared, strict=True):
+        if len(term.stages) == 1:
+            hamiltonian[term.stages[0]] += values.cost[0] + values.penalty
+    hamiltonian = hamiltonian / np.diff(staged.times)
+    largest = float(np.abs(hamiltonian).max())
+    return float(np.ptp(hamiltonian)) / largest if largest > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _ActiveRows:
+    """Rows at a limit: their derivatives and the intervals that their multipliers may lie in."""
+
+    jacobian: Array  # (q, decisions)
+    lower: Array
+    upper: Array
+
+
+class _Conditions:
+    """Multipliers of the active rows, and what is left of the gradient."""
+
+    def __init__(self, linearization: Linearization) -> None:
+        self.linearization = linearization
+        self.staged = linearization.staged
+        blocks = (*linearization.stages, *linearization.shared)
+        self._active = [_active(values) for values in blocks]
+        self._base = tuple(_settled_multipliers(values) for values in blocks)
+
+    @cached_property
+    def _state_bounds(self) -> list[tuple[np.ndarray, np.ndarray, Array, Array]]:
+        """Of every stage: members, components and intervals of the states at a bound."""
+        found = []
+        for k, stage in enumerate(self.staged.stages):
+            x = self.linearization.trajectory.states[k]
+            lower, upper = (np.broadcast_to(b, x.shape) for b in stage.state_bounds)
+            at_lower, at_upper = _touches(x, lower), _touches(x, upper)
+            i, j = np.nonzero((at_lower | at_upper) & (k > 0))
+            intervals = _intervals(at_lower[i, j], at_upper[i, j], np.inf)
+            found.append((i, j, *intervals))
+        return found
+
+    @cached_property
+    def rows(self) -> _ActiveRows:
+        """All active rows: of stages, state bounds, shared terms, then bounds of decisions."""
+        staged, linearization = self.staged, self.linearization
+        seeds, lower, upper = [], [], []
+        for k, values in enumerate(linearization.stages):
+            i, r, low, high = self._active[k]
+            members, components, state_low, state_high = self._state_bounds[k]
+            unit = np.zeros((members.size, values.function.unknowns))
+            unit[np.arange(members.size), components] = 1.0
+            derivative = np.vstack([values.row_jacobian[i, r], unit])
+            seeds.append((np.concatenate([i, members]), derivative))
+            lower += [low, state_low]
+            upper += [high, state_high]
+        parts = [reduced_jacobian(linearization, seeds)]
+        for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
+            _, r, low, high = self._active[len(staged.stages) + s]
+            part = np.zeros((r.size, staged.decision_size))
+            part[:, staged.shared_index(term)] = values.row_jacobian[0, r]
+            parts.append(part)
+            lower.append(low)
+            upper.append(high)
+        decisions = linearization.trajectory.decisions
+        bound_lower, bound_upper = decision_bounds(staged)
+        at_lower, at_upper = _touches(decisions, bound_lower), _touches(decisions, bound_upper)
+        at_bound = np.flatnonzero(at_lower | at_upper)
+        low, high = _intervals(at_lower[at_bound], at_upper[at_bound], np.inf)
+        parts.append(np.eye(staged.decision_size)[at_bound])
+        lower.append(low)
+        upper.append(high)
+        return _ActiveRows(np.vstack(parts), np.concatenate(lower), np.concatenate(upper))
+
+    @cached_property
+    def _row_values(self) -> Array:
+        """Multipliers of `rows`, by bounded least squares."""
+        rows = self.rows
+        if not rows.lower.size:
+            return np.zeros(0)
+        costates = adjoint(self.linearization, self._base)
+        gradient = reduced_gradient(self.linearization, costates, self._base).value
+        values = np.linalg.lstsq(rows.jacobian.T, -gradient, rcond=None)[0]
+        if ((values >= rows.lower) & (values <= rows.upper)).all():
+            return values
+        fixed = rows.upper <= rows.lower
+        result = np.where(fixed, rows.lower, 0.0)
+        free = ~fixed
+        target = -gradient - rows.jacobian[fixed].T @ result[fixed]
+        bounds = (rows.lower[free], rows.upper[free])
+        result[free] = lsq_linear(rows.jacobian[free].T, target, bounds, method="bvls").x
+        return result
+
+    @cached_property
+    def _distributed(self) -> tuple[Multipliers, list[Array], Array]:
+        """Multipliers of rows, of state bounds, and of the decisions' bounds, in full shape."""
+        staged, values, position = self.staged, self._row_values, 0
+        multipliers = [base.copy() for base in self._base]
+        bounds = [np.zeros((staged.members, stage.state_size)) for stage in staged.stages]
+        for b in range(len(multipliers)):
+            i, r, _, _ = self._active[b]
+            multipliers[b][i, r] += values[position : position + i.size]
+            position += i.size
+            if b < len(staged.stages):
+                members, components, _, _ = self._state_bounds[b]
+                bounds[b][members, components] = values[position : position + members.size]
+                position += members.size
+        return tuple(multipliers), bounds, self.rows.jacobian[position:].T @ values[position:]
+
+    @property
+    def multipliers(self) -> Multipliers:
+        """Of the rows of every stage and shared term."""
+        return self._distributed[0]
+
+    @cached_property
+    def costates(self) -> tuple[Array, ...]:
+        """By the adjoint recursion with these multipliers."""
+        return adjoint(self.linearization, self.multipliers, self._distributed[1])
+
+    @cached_property
+    def stationarity(self) -> float:
+        """Relative residual of the gradient of the Lagrangian."""
+        gradient = reduced_gradient(self.linearization, self.costates, self.multipliers)
+        at_bounds = self._distributed[2]
+        residual = float(np.abs(gradient.value + at_bounds).max(initial=0.0))
+        # Bounds and soft rows cancel part of the gradient too, so they count among the terms.
+        base = reduced_gradient(
+            self.linearization, adjoint(self.linearization, self._base), self._base
+        )
+        scale = float(np.maximum(gradient.terms, base.terms).max(initial=0.0))
+        if not np.isfinite(residual):
+            return np.inf
+        return residual / scale if scale > 0 else 0.0
+
+    @cached_property
+    def curvature(self) -> tuple[float | None, float, int]:
+        """Smallest eigenvalue on the free directions, largest entry, number of directions."""
+        size = self.staged.decision_size
+        if size > SIZE_LIMIT:
+            return None, 0.0, size
+        hessian = reduced_hessian(self.linearization, self.costates, self.multipliers)
+        if not np.isfinite(hessian).all():
+            return None, np.inf, size
+        rows, values = self.rows, self._row_values
+        # A kink whose multiplier is at the end of its interval is left to one side: no constraint.
+        margin = 1e-6 * np.where(np.isfinite(rows.upper - rows.lower), rows.upper - rows.lower, 0.0)
+        inner = (values >= rows.lower + margin) & (values <= rows.upper - margin)
+        jacobian = rows.jacobian[inner]
+        single = np.count_nonzero(jacobian, axis=1) == 1
+        held = np.flatnonzero(np.any(jacobian[single] != 0.0, axis=0))
+        free = np.setdiff1d(np.arange(size), held)
+        reduced = hessian[np.ix_(free, free)]
+        others = jacobian[~single][:, free]
+        if others.size:
+            basis = null_space(others)
+            reduced = basis.T @ reduced @ basis
+        if not reduced.size:
+            return None, float(np.abs(hessian).max(initial=0.0)), 0
+        return smallest_eigenvalue(reduced), float(np.abs(hessian).max()), len(reduced)
+
+
+def _touches(values: Array, limit: Array) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(limit) & (np.abs(values - limit) <= ACTIVITY * (1.0 + np.abs(limit)))
+
+
+def _intervals(at_lower: np.ndarray, at_upper: np.ndarray, weight: Array | float) -> tuple:
+    """Multipliers are <= 0 at a lower limit, >= 0 at an upper one, at most `weight` in size."""
+    low = np.where(at_lower, -np.asarray(weight), 0.0)
+    high = np.where(at_upper, np.asarray(weight), 0.0)
+    return low, high
+
+
+def _active(values: StageValues) -> tuple[np.ndarray, np.ndarray, Array, Array]:
+    """Members, rows and multiplier intervals of the rows at a limit."""
+    bounds, rows = values.bounds, values.rows
+    hard = np.isinf(bounds.weight)
+    # A violated hard row is active too: its violation is reported apart.
+    at_lower = _touches(rows, bounds.lower) | (hard & (rows < bounds.lower))
+    at_upper = _touches(rows, bounds.upper) | (hard & (rows > bounds.upper))
+    i, r = np.nonzero(at_lower | at_upper)
+    return i, r, *_intervals(at_lower[i, r], at_upper[i, r], bounds.weight[r])
+
+
+def _settled_multipliers(values: StageValues) -> Array:
+    """+-w where a soft row is clearly violated, 0 elsewhere."""
+    bounds = values.bounds
+    result = np.where(np.isfinite(bounds.weight), np.sign(values.violation) * 1.0, 0.0)
+    result = result * np.where(np.isfinite(bounds.weight), bounds.weight, 0.0)
+    touching = _touches(values.rows, bounds.lower) | _touches(values.rows, bounds.upper)
+    return np.where(touching, 0.0, result)
+
+
+def smallest_eigenvalue(matrix: Array) -> float:
+    """Smallest eigenvalue of a symmetric matrix.
+
+    Beyond DENSE_LIMIT rows: Lanczos on the inverse if a Cholesky factorisation proves the matrix
+    positive definite, Lanczos on the matrix itself otherwise.
+    """
+    size = len(matrix)
+    if size <= DENSE_LIMIT:
+        return float(eigh(matrix, eigvals_only=True, subset_by_index=[0, 0])[0])
+    start = np.random.default_rng(0).standard_normal(size)
+    try:
+        factor = cho_factor(matrix, lower=True)
+    except LinAlgError:
+        return float(eigsh(matrix, k=1, which="SA", v0=start, return_eigenvectors=False)[0])
+    inverse = LinearOperator(matrix.shape, matvec=lambda x: cho_solve(factor, x), dtype=float)
+    largest = eigsh(inverse, k=1, which="LM", v0=start, return_eigenvectors=False)[0]
+    return 1.0 / float(largest)

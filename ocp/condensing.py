@@ -1,0 +1,306 @@
+"""States eliminated: cost, gradient, Hessian and constraint Jacobian in the decisions alone.
+
+With A, B, F the derivatives of a stage's successor in (x, u, p), costates by the adjoint recursion
+
+    lambda_i^k = A^T lambda_i^{k+1} + d l_k/dx + (d r_k/dx)^T y_i^k
+
+give the gradient; the Hessian in (u^0, ..., u^{K-1}, p) comes from one backward sweep. With P_k the
+second derivative of a member's cost-to-go in its state and W_k its mixed derivative in the state
+and the later decisions,
+
+    T_k = W_{k+1} + P_{k+1} [B in columns u^k, F in columns p]
+    H[u^k, .] = sum_i B^T T_k + L_uv,    W_k = A^T T_k + L_xv,    P_k = A^T P_{k+1} A + L_xx
+
+where L is the stage's Lagrangian. The sum over members is one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ocp.stages import Array, Rows, StagedProblem, StageFunction
+from ocp.trajectory import Trajectory, stage_unknowns
+
+Multipliers = tuple[Array, ...]  # of every stage (N, r_k), then of every shared term (1, r)
+
+
+@dataclass(frozen=True, eq=False)
+class StageValues:
+    """A stage (or a shared term) evaluated and linearised for all its members.
+
+    Args:
+        function: what was evaluated.
+        unknowns: (nv, M) columns v.
+        given: (ng, M) columns g.
+        successor: (M, n+).
+        cost: (M,).
+        rows: (M, r).
+        jacobian: (M, n+ + r, nv) of (successor, rows).
+        gradient: (M, nv) of the cost.
+        bounds: of the rows.
+    """
+
+    function: StageFunction
+    unknowns: Array
+    given: Array
+    successor: Array
+    cost: Array
+    rows: Array
+    jacobian: Array
+    gradient: Array
+    bounds: Rows
+
+    @property
+    def transition(self) -> Array:
+        """Jacobian of the successor, (M, n+, nv)."""
+        return self.jacobian[:, : self.successor.shape[1]]
+
+    @property
+    def row_jacobian(self) -> Array:
+        """Jacobian of the rows, (M, r, nv)."""
+        return self.jacobian[:, self.successor.shape[1] :]
+
+    @property
+    def violation(self) -> Array:
+        """Signed violation of the rows' bounds, (M, r); positive above the upper bound."""
+        above = np.maximum(self.rows - self.bounds.upper, 0.0)
+        below = np.maximum(self.bounds.lower - self.rows, 0.0)
+        return above - below
+
+    @property
+    def penalty(self) -> float:
+        """Cost of violating the soft rows."""
+        soft = np.isfinite(self.bounds.weight)
+        return float((np.abs(self.violation[:, soft]) * self.bounds.weight[soft]).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Linearization:
+    """A staged problem evaluated along a trajectory.
+
+    Args:
+        staged: the problem.
+        trajectory: where; its states need not follow from its controls.
+        stages: values of the K+1 stages.
+        shared: values of the shared terms, each of one column.
+    """
+
+    staged: StagedProblem
+    trajectory: Trajectory
+    stages: tuple[StageValues, ...]
+    shared: tuple[StageValues, ...]
+
+    @property
+    def objective(self) -> float:
+        """Total cost, penalties of soft rows included."""
+        return float(sum(v.cost.sum() + v.penalty for v in (*self.stages, *self.shared)))
+
+
+def linearize(staged: StagedProblem, trajectory: Trajectory) -> Linearization:
+    """Evaluate all stages and shared terms with first derivatives, each function in one call."""
+    stages: dict[int, StageValues] = {}
+    for group in staged.batches():
+        v = np.hstack([_unknowns(staged, trajectory, k) for k in group])
+        g = np.hstack([staged.given(k) for k in group])
+        bounds = [staged.stages[k].rows for k in group]
+        parts = _evaluate(staged.stages[group[0]].function, v, g, bounds, staged.members)
+        stages.update(zip(group, parts, strict=True))
+    shared: dict[int, StageValues] = {}
+    groups: dict[int, list[int]] = {}
+    for s, term in enumerate(staged.shared):
+        groups.setdefault(id(term.function), []).append(s)
+    decisions = trajectory.decisions
+    for indices in groups.values():
+        terms = [staged.shared[s] for s in indices]
+        v = np.column_stack([decisions[staged.shared_index(term)] for term in terms])
+        g = np.column_stack([term.constants for term in terms])
+        parts = _evaluate(terms[0].function, v, g, [term.rows for term in terms], 1)
+        shared.update(zip(indices, parts, strict=True))
+    return Linearization(
+        staged,
+        trajectory,
+        tuple(stages[k] for k in range(len(staged.stages))),
+        tuple(shared[s] for s in range(len(staged.shared))),
+    )
+
+
+def _unknowns(staged: StagedProblem, trajectory: Trajectory, k: int) -> Array:
+    control = trajectory.controls[k] if k < staged.intervals else np.zeros(0)
+    return stage_unknowns(trajectory.states[k], control, trajectory.parameters)
+
+
+def _evaluate(
+    function: StageFunction, v: Array, g: Array, bounds: Sequence[Rows], columns: int
+) -> list[StageValues]:
+    """Values of neighbouring groups of that many columns."""
+    successor, cost, rows = function.values(v, g)
+    jacobian, gradient = function.derivatives(v, g)
+    slices = [slice(b * columns, (b + 1) * columns) for b in range(len(bounds))]
+    return [
+        StageValues(
+            function,
+            v[:, s],
+            g[:, s],
+            successor.T[s],
+            cost[s],
+            rows.T[s],
+            jacobian[s],
+            gradient[s],
+            bounds[b],
+        )
+        for b, s in enumerate(slices)
+    ]
+
+
+def adjoint(
+    linearization: Linearization,
+    multipliers: Multipliers,
+    bound_multipliers: Sequence[Array] | None = None,
+) -> tuple[Array, ...]:
+    """Costates of all stages, each (N, n_k), by the backward recursion of the module's equation.
+
+    Args:
+        linearization: stages along the trajectory.
+        multipliers: y of the rows.
+        bound_multipliers: of the bounds of the states, each (N, n_k); none by default.
+    """
+    staged = linearization.staged
+    costates: list[Array] = []
+    costate = np.zeros((staged.members, 0))
+    for k in range(staged.intervals, -1, -1):
+        values, n = linearization.stages[k], staged.stages[k].state_size
+        lagrangian = np.hstack([costate, multipliers[k]])
+        costate = values.gradient[:, :n] + _contract(lagrangian, values.jacobian[:, :, :n])
+        if bound_multipliers is not None:
+            costate = costate + bound_multipliers[k]
+        costates.append(costate)
+    return tuple(reversed(costates))
+
+
+def _contract(left: Array, matrices: Array) -> Array:
+    """sum_a left[i, a] matrices[i, a, :]."""
+    return np.matmul(left[:, None, :], matrices)[:, 0, :]
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedGradient:
+    """Gradient of the Lagrangian in the decisions, and how large the terms are that cancel in it.
+
+    Args:
+        value: (decisions,).
+        terms: (decisions,) sum of the absolute values of the shared and the members' parts.
+    """
+
+    value: Array
+    terms: Array
+
+
+def reduced_gradient(
+    linearization: Linearization, costates: Sequence[Array], multipliers: Multipliers
+) -> ReducedGradient:
+    """Gradient of the Lagrangian in (u^0, ..., u^{K-1}, p), for costates of the stages."""
+    staged = linearization.staged
+    members, shared = np.zeros(staged.decision_size), np.zeros(staged.decision_size)
+    for k, values in enumerate(linearization.stages):
+        n, m = staged.stages[k].state_size, staged.stages[k].control_size
+        after = costates[k + 1] if k < staged.intervals else np.zeros((staged.members, 0))
+        lagrangian = np.hstack([after, multipliers[k]])
+        part = values.gradient[:, n:].sum(axis=0) + np.einsum(
+            "ia,iab->b", lagrangian, values.jacobian[:, :, n:], optimize=True
+        )
+        members[staged.control_slices[k]] += part[:m]
+        members[staged.parameter_slice] += part[m:]
+    for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
+        y = multipliers[len(staged.stages) + s]
+        part = values.gradient[0] + _contract(y, values.row_jacobian)[0]
+        shared[staged.shared_index(term)] += part
+    return ReducedGradient(members + shared, np.abs(members) + np.abs(shared))
+
+
+def reduced_jacobian(
+    linearization: Linearization,
+    seeds: Sequence[tuple[np.ndarray, Array]],
+) -> Array:
+    """Derivatives of functions of single members' states and decisions, in the decisions alone.
+
+    Args:
+        linearization: stages along the trajectory.
+        seeds: for every stage k, the members (q_k,) and the derivatives (q_k, nv) in v = (x, u, p).
+
+    Returns:
+        (q_0 + q_1 + ..., decisions), in the order of the seeds.
+    """
+    staged = linearization.staged
+    counts = [members.size for members, _ in seeds]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+    result = np.zeros((starts[-1], staged.decision_size))
+    carried = np.zeros((0, staged.stages[-1].state_size))
+    carried_members = np.zeros(0, dtype=int)
+    for k in range(staged.intervals, -1, -1):
+        n, m = staged.stages[k].state_size, staged.stages[k].control_size
+        later = slice(starts[k + 1], None)
+        if k < staged.intervals and carried_members.size:
+            rows = _contract(carried, linearization.stages[k].transition[carried_members])
+            result[later, staged.control_slices[k]] += rows[:, n : n + m]
+            result[later, staged.parameter_slice] += rows[:, n + m :]
+            carried = rows[:, :n]
+        else:
+            carried = np.zeros((0, n))
+        members, own = seeds[k]
+        here = slice(starts[k], starts[k + 1])
+        result[here, staged.control_slices[k]] += own[:, n : n + m]
+        result[here, staged.parameter_slice] += own[:, n + m :]
+        carried = np.vstack([own[:, :n], carried])
+        carried_members = np.concatenate([members, carried_members])
+    return result
+
+
+def reduced_hessian(
+    linearization: Linearization, costates: Sequence[Array], multipliers: Multipliers
+) -> Array:
+    """Hessian of the Lagrangian in (u^0, ..., u^{K-1}, p), symmetric, (decisions, decisions)."""
+    staged = linearization.staged
+    size, parameters = staged.decision_size, staged.parameter_slice
+    upper = np.zeros((size, size))  # of the Hessian; the lower triangle is left alone
+    curvature = np.zeros((staged.members, 0, 0))
+    mixed = np.zeros((staged.members, 0, staged.parameter_size))  # columns: later controls, p
+    for k in range(staged.intervals, -1, -1):
+        stage, values = staged.stages[k], linearization.stages[k]
+        n, m = stage.state_size, stage.control_size
+        own = staged.control_slices[k]
+        later = slice(own.stop, parameters.start)
+        after = costates[k + 1] if k < staged.intervals else np.zeros((staged.members, 0))
+        lagrangian = np.hstack([after, multipliers[k]])
+        second = values.function.hessians(values.unknowns, values.given, lagrangian.T)
+        a, b, f = np.split(values.transition, [n, n + m], axis=2)
+
+        mixed_later, mixed_p = np.split(mixed, [later.stop - later.start], axis=2)
+        through_p = mixed_p + curvature @ f
+        through = np.concatenate([curvature @ b, mixed_later, through_p], axis=2)
+        direct = second[:, n:, n:].sum(axis=0)
+        upper[own, own.start :] += _gram(b, through)
+        upper[own, own] += direct[:m, :m]
+        upper[own, parameters] += direct[:m, m:]
+        upper[later, parameters] += _gram(mixed_later, f)
+        upper[parameters, parameters] += _gram(f, through_p) + _gram(mixed_p, f) + direct[m:, m:]
+
+        mixed = a.transpose(0, 2, 1) @ through
+        mixed[:, :, :m] += second[:, :n, n : n + m]
+        mixed[:, :, mixed.shape[2] - f.shape[2] :] += second[:, :n, n + m :]
+        curvature = a.transpose(0, 2, 1) @ curvature @ a + second[:, :n, :n]
+    for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
+        y = multipliers[len(staged.stages) + s]
+        index = staged.shared_index(term)
+        second = values.function.hessians(values.unknowns, values.given, y.T)[0]
+        # The unknowns of a term stand in increasing order among the decisions.
+        upper[np.ix_(index, index)] += np.triu(second)
+    return np.triu(upper) + np.triu(upper, 1).T
+
+
+def _gram(left: Array, right: Array) -> Array:
+    """sum_i left_i^T right_i as one matrix product."""
+    rows = left.shape[0] * left.shape[1]
+    return left.reshape(rows, left.shape[2]).T @ right.reshape(rows, right.shape[2])

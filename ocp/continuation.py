@@ -1,0 +1,128 @@
+"""Many solves of one problem: multi-start over any executor.
+
+Local minima are told apart by their objectives. Every one found is kept, with how often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from ocp.nlp import Status
+
+DISTINCT = 1e-6  # objectives closer than this, relatively, count as one minimum
+
+
+class HasObjective(Protocol):
+    """What a multi-start needs to know of a solution."""
+
+    @property
+    def objective(self) -> float:
+        """Total cost."""
+
+    @property
+    def status(self) -> Status:
+        """How the solve ended."""
+
+
+S = TypeVar("S", bound=HasObjective)
+
+
+@dataclass(frozen=True)
+class Minimum(Generic[S]):
+    """A local minimum, and how many starts ended there."""
+
+    solution: S
+    count: int
+
+
+@dataclass(frozen=True)
+class MultiStart(Generic[S]):
+    """Outcome of all starts, in the order of the starts.
+
+    Args:
+        solutions: what each finished start ended with.
+    """
+
+    solutions: tuple[S, ...]
+
+    @property
+    def minima(self) -> tuple[Minimum[S], ...]:
+        """Distinct solved minima, best first."""
+        solved = [s for s in self.solutions if s.status is Status.SOLVED]
+        groups: list[list[S]] = []
+        for solution in sorted(solved, key=lambda s: s.objective):
+            if groups and _same(groups[-1][0].objective, solution.objective):
+                groups[-1].append(solution)
+            else:
+                groups.append([solution])
+        return tuple(Minimum(group[0], len(group)) for group in groups)
+
+    @property
+    def best(self) -> S:
+        """The best solved start; if none was solved, the one of least cost among the rest.
+
+        An infeasible point may cost little, so it comes after every other.
+        """
+        if self.minima:
+            return self.minima[0].solution
+        return min(
+            self.solutions,
+            key=lambda s: (
+                s.status is Status.INFEASIBLE,
+                s.objective if s.objective == s.objective else float("inf"),
+            ),
+        )
+
+
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) <= DISTINCT * max(abs(a), abs(b))
+
+
+def multi_start(
+    run: Callable[[int], S],
+    seeds: Sequence[int],
+    executor: Executor | None = None,
+    finished: Callable[[S], None] | None = None,
+) -> MultiStart[S]:
+    """Run one solve per seed.
+
+    An interrupted solve ends the series; what is finished is kept.
+
+    Args:
+        run: seed -> solution; picklable if the executor works in other processes.
+        seeds: at least one.
+        executor: where to run; here, one after the other, by default.
+        finished: called with every solution as it arrives.
+
+    Raises:
+        ValueError: no seed.
+    """
+    if not seeds:
+        raise ValueError("a multi-start needs at least one seed, got none.")
+    found: dict[int, S] = {}
+    for position, solution in _outcomes(run, seeds, executor):
+        found[position] = solution
+        if finished is not None:
+            finished(solution)
+        if solution.status is Status.INTERRUPTED:
+            break
+    return MultiStart(tuple(found[position] for position in sorted(found)))
+
+
+def _outcomes(
+    run: Callable[[int], S], seeds: Iterable[int], executor: Executor | None
+) -> Iterator[tuple[int, S]]:
+    if executor is None:
+        for position, seed in enumerate(seeds):
+            yield position, run(seed)
+        return
+    futures = {executor.submit(run, seed): position for position, seed in enumerate(seeds)}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        for future in futures:
+            future.cancel()

@@ -1,0 +1,213 @@
+"""IPOPT, by way of CasADi: the only file that names it.
+
+Source: Waechter and Biegler, Math. Program. 106 (2006), 25-57.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import casadi as ca
+import numpy as np
+
+from ocp.nlp import Array, Iteration, NLPResult, NonlinearProgram, Progress, Status
+
+# Return codes of IPOPT (IpReturnCodes_inc.h); "acceptable" is not solved.
+_STATUSES = {
+    "Solve_Succeeded": Status.SOLVED,
+    "Feasible_Point_Found": Status.SOLVED,
+    "Solved_To_Acceptable_Level": Status.INACCURATE,
+    "Search_Direction_Becomes_Too_Small": Status.INACCURATE,
+    "Infeasible_Problem_Detected": Status.INFEASIBLE,
+    "Maximum_Iterations_Exceeded": Status.ITERATION_LIMIT,
+    "Maximum_CpuTime_Exceeded": Status.TIME_LIMIT,
+    "Maximum_WallTime_Exceeded": Status.TIME_LIMIT,
+    "Invalid_Number_Detected": Status.INVALID_NUMBER,
+    "User_Requested_Stop": Status.INTERRUPTED,
+}
+
+# MUMPS: approximate minimum degree (ICNTL(7) = 0), and no matching before the analysis
+# (ICNTL(6) = 0), which would hide the chains of states from the ordering. Measured against the
+# alternatives by benchmarks/factorization.py.
+PIVOT_ORDER = 0
+PERMUTING_SCALING = 0
+
+
+@dataclass(frozen=True)
+class IpoptOptions:
+    """Options of a run.
+
+    Args:
+        tolerance: of the scaled optimality error.
+        max_iterations: limit of iterations.
+        time_limit: wall time, s.
+        objective_scale: the objective is multiplied by it inside the optimiser.
+        extra: further IPOPT options by their own names; they win over ours.
+    """
+
+    tolerance: float = 1e-10
+    max_iterations: int = 3000
+    time_limit: float = float("inf")
+    objective_scale: float = 1.0
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+def minimize(
+    program: NonlinearProgram,
+    start: Array,
+    options: IpoptOptions = IpoptOptions(),
+    progress: Progress | None = None,
+) -> NLPResult:
+    """Minimise from `start`; Ctrl-C ends with the last iterate instead of an exception.
+
+    Raises:
+        ValueError: `start` has the wrong size, or is not finite.
+    """
+    size = program.lower.size
+    if start.shape != (size,) or not np.isfinite(start).all():
+        raise ValueError(
+            f"the start must be {size} finite numbers, got shape {start.shape} with "
+            f"{int((~np.isfinite(start)).sum())} that are not finite."
+        )
+    begin = time.perf_counter()
+    watch = _Watch(program, progress)
+    solver = ca.nlpsol("solver", "ipopt", _oracle(program), _options(program, options, watch))
+    built = time.perf_counter()
+    with _interruptible(watch):
+        result = solver(
+            x0=start,
+            lbx=program.lower,
+            ubx=program.upper,
+            lbg=program.constraint_lower,
+            ubg=program.constraint_upper,
+        )
+    seconds = time.perf_counter() - built
+    statistics = solver.stats()
+    words = str(statistics.get("return_status", "no return status"))
+    iterations = statistics.get("iter_count")
+    point = result["x"].full().ravel()
+    if not np.isfinite(point).all():
+        point = watch.last if watch.last is not None else start
+    return NLPResult(
+        status=_STATUSES.get(words, Status.FAILED),
+        backend_status=words,
+        point=point,
+        multipliers=result["lam_g"].full().ravel(),
+        iterations=int(iterations) if iterations is not None and iterations >= 0 else None,
+        build_seconds=built - begin,
+        solve_seconds=seconds,
+    )
+
+
+def _oracle(program: NonlinearProgram) -> dict[str, ca.MX]:
+    z = ca.MX.sym("z", program.lower.size)
+    return {"x": z, "f": program.objective(z), "g": program.constraints(z)}
+
+
+def _options(program: NonlinearProgram, options: IpoptOptions, watch: _Watch) -> dict:
+    """CasADi's dictionary; our derivatives replace the ones it would generate."""
+    z, p = ca.MX.sym("x", program.lower.size), ca.MX.sym("p", 0)
+    sigma, multipliers = ca.MX.sym("sigma"), ca.MX.sym("lam", program.constraint_lower.size)
+    named = {
+        "grad_f": ca.Function(
+            "nlp_grad_f", [z, p], [program.objective(z), program.gradient(z)]
+        ),
+        "jac_g": ca.Function("nlp_jac_g", [z, p], [program.constraints(z), program.jacobian(z)]),
+        "hess_lag": ca.Function(
+            "nlp_hess_l", [z, p, sigma, multipliers], [program.hessian(z, sigma, multipliers)]
+        ),
+    }
+    ipopt: dict[str, object] = {
+        "print_level": 0,
+        "sb": "yes",
+        "tol": options.tolerance,
+        "constr_viol_tol": min(options.tolerance, 1e-9),
+        "dual_inf_tol": 1.0,
+        "compl_inf_tol": min(options.tolerance, 1e-6),
+        "acceptable_tol": 1e2 * options.tolerance,
+        "max_iter": options.max_iterations,
+        "nlp_scaling_method": "none",
+        "obj_scaling_factor": options.objective_scale,
+        "bound_relax_factor": 0.0,
+        "mumps_pivot_order": PIVOT_ORDER,
+        "mumps_permuting_scaling": PERMUTING_SCALING,
+        "linear_solver": "mumps",
+    }
+    if np.isfinite(options.time_limit):
+        ipopt["max_wall_time"] = options.time_limit
+    return {
+        **named,
+        "ipopt": {**ipopt, **options.extra},
+        "iteration_callback": watch,
+        "print_time": False,
+        "no_nlp_grad": True,
+        "calc_lam_p": False,
+        "show_eval_warnings": False,
+    }
+
+
+class _Watch(ca.Callback):
+    """Reports every iteration, remembers it, and asks IPOPT to stop after an interrupt."""
+
+    def __init__(self, program: NonlinearProgram, progress: Progress | None) -> None:
+        ca.Callback.__init__(self)
+        self.lower, self.upper = program.constraint_lower, program.constraint_upper
+        self.sizes = {
+            "x": program.lower.size,
+            "lam_x": program.lower.size,
+            "f": 1,
+            "g": self.lower.size,
+            "lam_g": self.lower.size,
+        }
+        self.progress = progress
+        self.number = 0
+        self.last: Array | None = None
+        self.stop = False
+        self.construct("watch", {})
+
+    def get_n_in(self) -> int:
+        return int(ca.nlpsol_n_out())
+
+    def get_n_out(self) -> int:
+        return 1
+
+    def get_name_in(self, i: int) -> str:
+        return str(ca.nlpsol_out(i))
+
+    def get_sparsity_in(self, i: int) -> ca.Sparsity:
+        return ca.Sparsity.dense(self.sizes.get(ca.nlpsol_out(i), 0), 1)
+
+    def eval(self, arguments: list[ca.DM]) -> list[float]:
+        values = {ca.nlpsol_out(i): argument for i, argument in enumerate(arguments)}
+        point = values["x"].full().ravel()
+        if np.isfinite(point).all():
+            self.last = point
+        if self.progress is not None:
+            rows = values["g"].full().ravel()
+            violation = np.maximum(self.lower - rows, rows - self.upper)
+            worst = float(np.max(violation, initial=0.0))
+            self.progress(Iteration(self.number, float(values["f"]), worst))
+        self.number += 1
+        return [1.0 if self.stop else 0.0]
+
+
+@contextmanager
+def _interruptible(watch: _Watch) -> Iterator[None]:
+    """Ctrl-C asks the run to stop at its next iteration; only the main thread can listen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def listen(number: int, frame: object) -> None:
+        watch.stop = True
+
+    previous = signal.signal(signal.SIGINT, listen)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

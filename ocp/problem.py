@@ -1,0 +1,240 @@
+"""Optimal control problems in continuous time, for one state or for an ensemble that shares a control.
+
+    minimise    sum_i [ Phi(x_i(T), p, d_i) + Int_0^T L(t, x_i, u, p, d_i) dt ]
+                + Int_0^T R(t, u, p) dt + rho Int_0^T |u'|^2 dt + Q(p)
+    subject to  x_i'(t) = f(t, x_i(t), u(t), p, d_i),   x_i(0) given,   i = 1, ..., N
+                lower <= g(t, x_i, u, p, d_i) <= upper  along the path and at the end, and bounds
+
+The N members differ in their initial state and in their data d_i; the control u and the
+parameters p are common to all. An ordinary problem has one member and no data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import casadi as ca
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Bounds = tuple[ArrayLike, ArrayLike]
+UNBOUNDED: Bounds = (-np.inf, np.inf)
+
+
+def _empty() -> ca.SX:
+    return ca.SX(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Constraint:
+    """`lower <= expression <= upper`, hard, or soft with an exact l1 penalty.
+
+    With a finite weight w the constraint may be violated at the cost w per unit of violation,
+    summed over components: w |r| is the soft equality r = 0, and w max(0, r) the soft
+    inequality r <= 0. Its multipliers then lie in [-w, w]. Along a path the cost is integrated.
+
+    Args:
+        name: how the constraint is called in reports.
+        expression: CasADi column of the problem's symbols.
+        lower, upper: bounds, scalars or one per component; equal for an equality.
+        weight: cost of one unit of violation; infinite for a hard constraint.
+
+    Raises:
+        ValueError: lower above upper, a NaN bound, or a weight that is not positive.
+    """
+
+    name: str
+    expression: ca.SX
+    lower: ArrayLike = 0.0
+    upper: ArrayLike = 0.0
+    weight: float = math.inf
+
+    def __post_init__(self) -> None:
+        size = self.expression.numel()
+        lower = np.broadcast_to(np.asarray(self.lower, dtype=float), (size,)).copy()
+        upper = np.broadcast_to(np.asarray(self.upper, dtype=float), (size,)).copy()
+        if not (lower <= upper).all():
+            raise ValueError(
+                f"constraint {self.name!r} needs lower <= upper in every component, "
+                f"got lower {lower.tolist()} and upper {upper.tolist()}."
+            )
+        if not self.weight > 0:
+            raise ValueError(
+                f"constraint {self.name!r} needs a positive weight, got {self.weight}; "
+                "leave it out for a hard constraint."
+            )
+        object.__setattr__(self, "lower", lower)
+        object.__setattr__(self, "upper", upper)
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether violation is allowed at a cost."""
+        return math.isfinite(self.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class OptimalControlProblem:
+    """A problem posed with CasADi symbols: declare them, then write expressions in them.
+
+    Args:
+        state: (n,) symbols x.
+        control: (m,) symbols u.
+        dynamics: (n,) expression of x', in the state's unit per unit of time.
+        horizon: T > 0.
+        initial_state: (n,), or (N, n) with one row per member.
+        running_cost: L, integrated along every member's path by the scheme and summed.
+        terminal_cost: Phi, at every member's end state, summed.
+        control_cost: R(t, u, p), counted once; exact where the control is constant.
+        control_rate_weight: rho, weight of the squared derivative of the control.
+        parameter_cost: Q(p), counted once.
+        path_constraints: hard ones hold at the start of every interval, soft ones are integrated.
+        terminal_constraints: at every member's end state.
+        control_constraints: of t, u, p only, counted once for each interval.
+        state_bounds, control_bounds, parameter_bounds: (lower, upper), scalars or one per component.
+        parameter: symbols p.
+        data: symbols d of a member's own data.
+        member_data: (N, number of data), one row per member.
+        time: symbol t.
+
+    Raises:
+        ValueError: sizes that do not fit, a value that is not finite, or an expression with
+            symbols that were not declared.
+    """
+
+    state: ca.SX
+    control: ca.SX
+    dynamics: ca.SX
+    horizon: float
+    initial_state: ArrayLike
+    running_cost: ca.SX | float = 0.0
+    terminal_cost: ca.SX | float = 0.0
+    control_cost: ca.SX | float = 0.0
+    control_rate_weight: float = 0.0
+    parameter_cost: ca.SX | float = 0.0
+    path_constraints: Sequence[Constraint] = ()
+    terminal_constraints: Sequence[Constraint] = ()
+    control_constraints: Sequence[Constraint] = ()
+    state_bounds: Bounds = UNBOUNDED
+    control_bounds: Bounds = UNBOUNDED
+    parameter_bounds: Bounds = UNBOUNDED
+    parameter: ca.SX = field(default_factory=_empty)
+    data: ca.SX = field(default_factory=_empty)
+    member_data: ArrayLike | None = None
+    time: ca.SX = field(default_factory=lambda: ca.SX.sym("t"))
+
+    def __post_init__(self) -> None:
+        n = self.state.numel()
+        if self.dynamics.numel() != n:
+            raise ValueError(
+                f"dynamics has {self.dynamics.numel()} components, expected {n}, one per state."
+            )
+        if not (np.isfinite(self.horizon) and self.horizon > 0):
+            raise ValueError(f"the horizon must be positive and finite, got {self.horizon}.")
+        initial = np.atleast_2d(np.array(self.initial_state, dtype=float))
+        if initial.ndim != 2 or initial.shape[1] != n:
+            raise ValueError(
+                f"initial_state has shape {np.shape(self.initial_state)}, expected ({n},) "
+                f"or (members, {n})."
+            )
+        data = np.zeros((len(initial), 0)) if self.member_data is None else self.member_data
+        data = np.array(data, dtype=float)
+        if data.shape != (len(initial), self.data.numel()):
+            raise ValueError(
+                f"member_data has shape {data.shape}, expected "
+                f"{(len(initial), self.data.numel())}: one row per row of initial_state, "
+                "one column per data symbol."
+            )
+        for name, values in (("initial_state", initial), ("member_data", data)):
+            if not np.isfinite(values).all():
+                row, column = np.argwhere(~np.isfinite(values))[0]
+                raise ValueError(
+                    f"{name}[{row}, {column}] is {values[row, column]}; every entry must be finite."
+                )
+        object.__setattr__(self, "initial_state", initial)
+        object.__setattr__(self, "member_data", data)
+        for name, size in (
+            ("state", n),
+            ("control", self.control.numel()),
+            ("parameter", self.parameter.numel()),
+        ):
+            bounds = as_bounds(f"{name}_bounds", getattr(self, f"{name}_bounds"), size)
+            object.__setattr__(self, f"{name}_bounds", bounds)
+        for name in ("running_cost", "terminal_cost", "control_cost", "parameter_cost"):
+            cost = ca.SX(getattr(self, name))
+            if cost.numel() != 1:
+                raise ValueError(f"{name} has shape {cost.shape}, expected a scalar.")
+            object.__setattr__(self, name, cost)
+        if not (np.isfinite(self.control_rate_weight) and self.control_rate_weight >= 0):
+            raise ValueError(
+                f"control_rate_weight must be >= 0 and finite, got {self.control_rate_weight}."
+            )
+        self._check_symbols()
+
+    def _check_symbols(self) -> None:
+        everything = [self.state, self.control, self.parameter, self.data, self.time]
+        at_end = [self.state, self.parameter, self.data, self.time]
+        of_control = [self.control, self.parameter, self.time]
+        allowed: list[tuple[str, ca.SX, list[ca.SX]]] = [
+            ("dynamics", self.dynamics, everything),
+            ("running_cost", self.running_cost, everything),
+            ("terminal_cost", self.terminal_cost, at_end),
+            ("control_cost", self.control_cost, of_control),
+            ("parameter_cost", self.parameter_cost, [self.parameter]),
+        ]
+        for kind, symbols in (("path", everything), ("terminal", at_end), ("control", of_control)):
+            for constraint in getattr(self, f"{kind}_constraints"):
+                label = f"{kind} constraint {constraint.name!r}"
+                allowed.append((label, constraint.expression, symbols))
+        for label, expression, symbols in allowed:
+            known = {s.__hash__() for group in symbols for s in ca.symvar(group)}
+            unknown = [s.name() for s in ca.symvar(expression) if s.__hash__() not in known]
+            if unknown:
+                raise ValueError(
+                    f"{label} depends on {', '.join(unknown)}, which it may not; use only the "
+                    "symbols declared for it as state, control, parameter, data or time."
+                )
+
+    @property
+    def is_autonomous(self) -> bool:
+        """Whether the Hamiltonian is conserved along an optimum.
+
+        Time must not occur, nor a penalty on the derivative of the control, nor a hard path
+        constraint or state bound.
+        """
+        constraints = [*self.path_constraints, *self.control_constraints]
+        expressions = [c.expression for c in constraints]
+        expressions += [self.dynamics, self.running_cost, self.control_cost]
+        lower, upper = self.state_bounds
+        return (
+            not ca.depends_on(ca.vertcat(*expressions), self.time)
+            and self.control_rate_weight == 0.0
+            and all(c.is_soft for c in self.path_constraints)
+            and not np.isfinite([lower, upper]).any()
+        )
+
+    @property
+    def members(self) -> int:
+        """Number of members N."""
+        return len(self.initial_state)  # type: ignore[arg-type]
+
+
+def as_bounds(name: str, bounds: Bounds, size: int) -> tuple[NDArray, NDArray]:
+    """(lower, upper) as two arrays of `size` components.
+
+    Raises:
+        ValueError: a shape that does not fit, or lower above upper.
+    """
+    try:
+        lower, upper = (np.broadcast_to(np.asarray(b, dtype=float), (size,)).copy() for b in bounds)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be (lower, upper), each a scalar or {size} values, got {bounds!r}."
+        ) from error
+    if not (lower <= upper).all():
+        j = int(np.argmin(upper - lower))
+        raise ValueError(
+            f"{name}: component {j} has lower bound {lower[j]:g} above upper bound {upper[j]:g}."
+        )
+    return lower, upper

@@ -1,0 +1,153 @@
+"""Runge-Kutta methods as data.
+
+    X_i = x_k + h sum_j a_ij f(t_k + c_j h, X_j),    x_{k+1} = x_k + h sum_i b_i f(t_k + c_i h, X_i)
+
+with c_i = sum_j a_ij. A tableau claims an order; `order_residuals` checks the claim against the
+order conditions.
+
+Source of the order conditions: Hairer, Norsett and Wanner, Solving Ordinary Differential
+Equations I, 2nd ed. (1993), section II.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = TypeVar("Vector")
+
+ORDER_TOLERANCE = 1e-12  # rounding in sums of a handful of rational coefficients
+
+
+@dataclass(frozen=True, eq=False)
+class ButcherTableau:
+    """Coefficients of an s-stage Runge-Kutta method.
+
+    Args:
+        name: the method's usual name.
+        a: (s, s) coefficients of the stages.
+        b: (s,) weights.
+        order: classical order of consistency.
+        source: where the coefficients come from.
+
+    Raises:
+        ValueError: shapes that do not fit, or coefficients that miss the claimed order.
+    """
+
+    name: str
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    order: int
+    source: str
+
+    def __post_init__(self) -> None:
+        a = np.array(self.a, dtype=np.float64)
+        b = np.array(self.b, dtype=np.float64)
+        if b.ndim != 1 or a.shape != (b.size, b.size):
+            raise ValueError(
+                f"tableau {self.name!r} has a of shape {a.shape} and b of shape {b.shape}, "
+                "expected (s, s) and (s,)."
+            )
+        object.__setattr__(self, "a", a)
+        object.__setattr__(self, "b", b)
+        worst = max(abs(residual) for residual in order_residuals(self, self.order))
+        if worst > ORDER_TOLERANCE:
+            raise ValueError(
+                f"tableau {self.name!r} claims order {self.order} but misses an order condition "
+                f"by {worst:.1e}; correct its coefficients or lower the claim."
+            )
+
+    @property
+    def c(self) -> NDArray[np.float64]:
+        """Nodes c_i, (s,), as fractions of the step."""
+        return self.a.sum(axis=1)
+
+    @property
+    def stages(self) -> int:
+        """Number of stages s."""
+        return self.b.size
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether every stage depends on earlier stages only."""
+        return not np.triu(self.a).any()
+
+    def step(
+        self,
+        rate: Callable[[Vector, float], Vector],
+        state: Vector,
+        time: float,
+        step: float,
+    ) -> tuple[Vector, list[Vector]]:
+        """One explicit step of `state' = rate(state, time)`: the next state and the stages X_i.
+
+        Works on anything with + and * (NumPy arrays, CasADi expressions).
+
+        Raises:
+            ValueError: the tableau is implicit.
+        """
+        if not self.is_explicit:
+            raise ValueError(f"tableau {self.name!r} is implicit; it has no explicit step.")
+        stages: list[Vector] = []
+        rates: list[Vector] = []
+        for i in range(self.stages):
+            stage = _combine(state, step, self.a[i, :i], rates)
+            stages.append(stage)
+            rates.append(rate(stage, time + step * float(self.c[i])))
+        return _combine(state, step, self.b, rates), stages
+
+
+def _combine(state: Vector, step: float, weights: NDArray[np.float64], rates: list) -> Vector:
+    """state + step sum_i weights_i rates_i, without the terms of zero weight."""
+    result = state
+    for weight, rate in zip(weights, rates, strict=True):
+        if weight != 0.0:
+            result = result + (step * float(weight)) * rate
+    return result
+
+
+def order_residuals(tableau: ButcherTableau, order: int) -> list[float]:
+    """Left minus right sides of the order conditions up to `order`, one per rooted tree.
+
+    Raises:
+        ValueError: order below 1 or above 4, beyond which no conditions are listed here.
+    """
+    if not 1 <= order <= 4:
+        raise ValueError(f"order conditions are listed for orders 1 to 4, asked for {order}.")
+    a, b = tableau.a, tableau.b
+    c = a.sum(axis=1)
+    conditions = [
+        (1, b.sum(), 1.0),
+        (2, b @ c, 1 / 2),
+        (3, b @ c**2, 1 / 3),
+        (3, b @ a @ c, 1 / 6),
+        (4, b @ c**3, 1 / 4),
+        (4, (b * c) @ a @ c, 1 / 8),
+        (4, b @ a @ c**2, 1 / 12),
+        (4, b @ a @ a @ c, 1 / 24),
+    ]
+    return [float(left - right) for p, left, right in conditions if p <= order]
+
+
+def _tableau(name: str, a: list[list[float]], b: list[float], order: int, source: str):
+    return ButcherTableau(name, np.array(a), np.array(b), order, source)
+
+
+EULER = _tableau("euler", [[0.0]], [1.0], 1, "Euler, Institutiones calculi integralis I (1768)")
+MIDPOINT = _tableau(
+    "midpoint", [[0.0, 0.0], [0.5, 0.0]], [0.0, 1.0], 2, "Runge, Math. Ann. 46 (1895), 167-178"
+)
+HEUN = _tableau(
+    "heun", [[0.0, 0.0], [1.0, 0.0]], [0.5, 0.5], 2, "Heun, Z. Math. Phys. 45 (1900), 23-38"
+)
+RK4 = _tableau(
+    "rk4",
+    [[0.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.0], [0.0, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]],
+    [1 / 6, 1 / 3, 1 / 3, 1 / 6],
+    4,
+    "Kutta, Z. Math. Phys. 46 (1901), 435-453",
+)

@@ -1,0 +1,92 @@
+"""Saved arrays with metadata: one .npz file, whole or not at all, readable with NumPy alone.
+
+The metadata is one JSON string under the key "metadata". Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def check_writable(path: str | Path) -> Path:
+    """The path of a file that can be written there.
+
+    Raises:
+        ValueError: the folder does not exist or cannot be written to, or the path is a folder.
+    """
+    path = Path(path)
+    folder = path.parent
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a folder; give the name of a file.")
+    if not folder.is_dir():
+        raise ValueError(f"cannot write {path}: the folder {folder} does not exist; make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise ValueError(f"cannot write {path}: permission denied; choose another place.")
+    return path
+
+
+def save_arrays(
+    path: str | Path, arrays: Mapping[str, NDArray], metadata: Mapping[str, Any]
+) -> None:
+    """Write arrays and metadata to a new file that takes the old one's place when complete.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+    path = check_writable(path)
+    text = json.dumps(metadata, allow_nan=False)
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            try:
+                np.savez_compressed(file, metadata=np.array(text), **dict(arrays))
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Arrays and metadata of a file.
+
+    Raises:
+        ValueError: no such file, a truncated or foreign file, or one without metadata.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"cannot read {path}: there is no such file.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise ValueError("it holds one bare array")
+            arrays = {name: file[name] for name in file.files}
+        metadata = json.loads(str(arrays.pop("metadata")[()]))
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata is not a JSON object")
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = "it has no metadata" if isinstance(error, KeyError) else _first_line(error)
+        raise ValueError(
+            f"{path} is truncated, or no solution file ({reason}); expected a .npz file "
+            "written by this program."
+        ) from error
+    return arrays, metadata
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

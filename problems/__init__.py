@@ -1,0 +1,1 @@
+"""What is solved: learning problems, interpolation and textbook control problems."""

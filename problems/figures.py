@@ -1,0 +1,700 @@
+"""Figures of a solved learning problem: a page of panels, or an animation of the flow.
+
+    x_i'(t) = f(x_i(t), u(t)),    E(x) = (1/N) Sum_i loss(P x_i, y_i),    J as in problems.learning
+
+Shown are the samples x_i and what the read-out P makes of them, E(x(t)) and |u(t)|, all parameters
+of all layers, and the costates |p_i(t)|. A sample keeps its colour from panel to panel: a colour of
+Okabe and Ito and a marker for each class, or a scale for a numeric target. Only this file imports
+Matplotlib: without pyplot, and with the user's settings back in place after each call. All
+quantities are dimensionless.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import ListedColormap, Normalize, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from problems.datasets import Dataset
+
+if TYPE_CHECKING:
+    from problems.training import LearningSolution
+
+__all__ = [
+    "check_figure_path",
+    "draw_controls",
+    "draw_costates",
+    "draw_decision_region",
+    "draw_errors",
+    "draw_flow",
+    "flow_animation",
+    "overview",
+    "save_figure",
+]
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+# Okabe and Ito, Color Universal Design (2008), then two more, for data of ten classes.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"]
+COLOURS += ["#999999", "#882255"]
+MARKERS = "o^sDvPX<>pd"  # eleven: no two of the first 110 classes share both colour and marker
+INK, FAINT, ALERT = "#222222", "#8A8A8A", "#C04F00"
+# Viridis without its palest end, which would not show on white.
+VALUES = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)), "values")
+MOST_TRAJECTORIES = 300
+MOST_LABELS = 12
+HUGE = 1e100  # what a diverged network reaches; drawn as if it were not finite
+RESOLUTION = 200  # points along each side of a shaded plane
+FRAMES_PER_SECOND = 20
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "turnpike",
+}
+
+
+def check_figure_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that `save_figure` could not write to, before anything is solved.
+
+    Raises:
+        ValueError: the suffix is not .png, .pdf, .svg or .gif, the folder is missing or closed to
+            writing, or the path is itself a folder.
+    """
+    path = Path(path)
+    folder, suffix = path.parent, path.suffix.lower()
+    if suffix == ".html":
+        raise ValueError(
+            f"{str(path)!r}: pages arrive with a later version; use .png, .pdf, .svg or .gif."
+        )
+    if suffix not in (".png", ".pdf", ".svg", ".gif"):
+        raise ValueError(
+            f"{str(path)!r} ends in {suffix or 'no suffix'}, expected a figure's name ending in "
+            ".png, .pdf or .svg, or an animation's in .gif; change the suffix."
+        )
+    problem = None
+    if os.path.isdir(path):
+        problem = "it is a folder; add a file's name"
+    elif not os.path.isdir(folder):
+        problem = f"there is no folder {str(folder)!r}; create it first"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        problem = f"the folder {str(folder)!r} is closed to writing; choose another"
+    if problem is not None:
+        raise ValueError(f"cannot write {str(path)!r}: {problem}.")
+
+
+def save_figure(solution: LearningSolution, path: str | os.PathLike[str]) -> None:
+    """Save the overview as .png, .pdf or .svg, or the animation as .gif: whole or not at all.
+
+    Raises:
+        ValueError: as `check_figure_path`, or the system refused to write.
+    """
+    check_figure_path(path)
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".gif":
+        flow_animation(solution, path)
+        return
+    undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # equal data, equal files
+    with _styled(), _replacing(path) as draft:
+        overview(solution).savefig(draft, format=suffix[1:], dpi=170, metadata=undated.get(suffix))
+
+
+def overview(solution: LearningSolution) -> Figure:
+    """One page: flow, decision region, errors and controls, parameters, costates.
+
+    The decision region needs one or two inputs; with more, the flow takes its place as well.
+    """
+    report, problem = solution.report, solution.problem
+    nodes, samples, width = solution.states.shape
+    status = report.get("status", "unknown")
+    stationarity = (report.get("certificate") or {}).get("stationarity")
+    with _styled():
+        figure = Figure(figsize=(12.4, 7.6), layout="constrained", facecolor="white")
+        grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1), wspace=0.06, hspace=0.06)
+        is_planar = problem.dataset.inputs.shape[1] <= 2
+        flow = grid[0, 0] if is_planar else grid[0, :2]
+        draw_flow(solution, figure.add_subplot(flow), legend=False)
+        if is_planar:
+            draw_decision_region(solution, figure.add_subplot(grid[0, 1]))
+        draw_errors(solution, figure.add_subplot(grid[0, 2]))
+        draw_controls(solution, figure.add_subplot(grid[1, :2]))
+        draw_costates(solution, figure.add_subplot(grid[1, 2]))
+        _legend_below(figure, _handles(_colouring(problem.dataset), MARKS), letters=150)
+        figure.suptitle(
+            f"{_plain(problem.dataset.name, 60)}: {_counted(samples, 'sample')}, "
+            f"field {_plain(problem.field.name)} with {_plain(problem.activation.name)}, "
+            f"width {width}, {_counted(nodes - 1, 'layer')}, T = {_number(solution.times[-1])}\n"
+            f"{_plain(status)}:   J = {_number(report.get('objective'))}     "
+            f"E(x(T)) = {_number(report.get('training_error'))}     "
+            f"stationarity {_number(stationarity)}",
+            color=INK if status == "solved" else ALERT,
+            fontsize=11,
+            linespacing=1.5,
+        )
+    return figure
+
+
+def draw_flow(solution: LearningSolution, axes: Axes, *, legend: bool = True) -> None:
+    """Draw the samples' paths from the input (hollow) to the end state (filled).
+
+    One state is drawn against t, two in their plane, more in the plane of the two leading principal
+    components of all x_i(t_k). One or two states have the plane shaded by the read-out: the class
+    (or first output) that a state has there. Of many samples, `MOST_TRAJECTORIES` are drawn.
+    """
+    colouring = _colouring(solution.problem.dataset)
+    positions = _plane(solution, colouring, axes)
+    axes.add_collection(_lines(colouring, positions), autolim=False)
+    _scatter(axes, colouring, positions[0], colouring.drawn, is_hollow=True)
+    _scatter(axes, colouring, positions[-1], colouring.drawn)
+    axes.set_title(f"Flow of {colouring}")
+    if legend:
+        axes.legend(handles=_handles(colouring, MARKS), fontsize="small")
+
+
+def draw_decision_region(solution: LearningSolution, axes: Axes) -> None:
+    """Draw what the network makes of every input, with all samples; wrong ones have a dark ring.
+
+    Two inputs: their plane, shaded by the class, or by the first output. One input: the first
+    output against it.
+
+    Raises:
+        ValueError: more than two inputs, which have no plane to draw.
+    """
+    dataset = solution.problem.dataset
+    inputs, targets = dataset.inputs, dataset.targets
+    samples, dimension = inputs.shape
+    if dimension > 2:
+        raise ValueError(
+            f"{dataset.name} has {dimension} inputs, expected one or two for a decision region; "
+            "draw the flow instead."
+        )
+    colouring = _colouring(dataset)
+    output = _plain(dataset.target_names[0])
+    wrong = np.zeros(samples, dtype=bool)
+    axes.set_title(f"Output {output}")
+    if colouring.names:
+        margins = colouring.margins(_readout(solution, solution.states[-1]))
+        wrong = margins.argmax(axis=1) != colouring.codes
+        note = " (ringed)" if wrong.any() else ""
+        axes.set_title(f"Decisions, {wrong.sum()} of {_counted(samples, 'sample')} wrong{note}")
+    axes.set_xlabel(_plain(dataset.input_names[0]))
+    if dimension == 2:
+        points = inputs
+        axes.set_ylabel(_plain(dataset.input_names[1]))
+        _set_limits(axes, points, is_shaded=True)
+        _shade(axes, colouring, lambda points: _outputs(solution, points))
+    else:
+        points = np.column_stack([inputs, targets[:, 0]])
+        line = np.linspace(*_interval(inputs), 2 * RESOLUTION)
+        curve = _outputs(solution, line[:, np.newaxis])[:, 0]
+        axes.plot(line, curve, color=INK, linewidth=1.2, zorder=2)
+        axes.set(ylabel=output, xlim=line[[0, -1]], ylim=_interval(np.append(curve, points[:, 1])))
+    _scatter(axes, colouring, points, np.arange(samples), ringed=wrong)
+
+
+def draw_errors(solution: LearningSolution, axes: Axes) -> None:
+    """Draw E(x(t_k)) at the layers, and |u(t)|, constant on each, on one logarithmic axis.
+
+    On one axis the slopes compare: where |u| ~ exp(-mu t), E ~ exp(-2 mu t). A zero falls off it.
+    """
+    times, errors, norms = solution.times, solution.errors, solution.control_norms
+    throughout = ["" if values.any() else ": 0 throughout" for values in (errors, norms)]
+    label = f"training error E(x(t)), {_plain(solution.problem.loss.name)}{throughout[0]}"
+    marker = "o" if len(norms) <= 40 else None
+    axes.plot(times, errors, color=INK, linewidth=1.4, marker=marker, markersize=3, label=label)
+    label = f"control |u(t)|{throughout[1]}"
+    axes.stairs(norms, times, baseline=None, color=FAINT, linewidth=1.4, label=label)
+    _set_logarithmic(axes, np.concatenate([errors, norms]), headroom=0.18)
+    axes.set(xlabel="t", xlim=times[[0, -1]], title="Training error and control")
+    axes.legend(loc="upper right", frameon=False, fontsize="small")
+
+
+def draw_controls(solution: LearningSolution, axes: Axes) -> None:
+    """Draw every parameter (row; a matrix row by row) in every layer (column); 0 is white."""
+    weights = solution.weights
+    layers = len(solution.times) - 1
+    table = np.hstack([values.reshape(layers, -1) for values in weights.values()]).T
+    largest = float(np.max(np.abs(table), where=np.isfinite(table), initial=0.0)) or 1.0
+    image = axes.imshow(
+        table,
+        cmap="RdBu_r",
+        norm=Normalize(-largest, largest),
+        aspect="auto",
+        extent=(0.5, layers + 0.5, len(table), 0),
+        interpolation="nearest" if max(table.shape) <= 150 else "auto",
+    )
+    labels, middles, end = [], [], 0
+    for name, values in weights.items():
+        start, end = end, end + values[0].size
+        middles.append((start + end) / 2)
+        labels.append(f"{_symbol(name)} ({' x '.join(map(str, values.shape[1:]))})")
+        if end < len(table):
+            axes.axhline(end, color=INK, linewidth=0.9)
+    axes.set_yticks(middles, labels)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    axes.spines[:].set_visible(True)
+    axes.set(xlabel="layer", title=f"Parameters, {len(table)} in each layer")
+    _scale(axes, image)
+
+
+def draw_costates(solution: LearningSolution, axes: Axes) -> None:
+    """Draw |p_i(t)| of the samples on a logarithmic axis, in their colours; a zero falls off it."""
+    colouring = _colouring(solution.problem.dataset)
+    times = solution.times
+    with np.errstate(all="ignore"):
+        norms = np.linalg.norm(solution.costates[:, colouring.drawn], axis=2)
+    curves = np.stack(np.broadcast_arrays(times[:, np.newaxis], norms), axis=2)
+    axes.add_collection(_lines(colouring, curves), autolim=False)
+    _set_logarithmic(axes, norms)
+    axes.set(xlabel="t", ylabel="|p(t)|", xlim=times[[0, -1]])
+    axes.set_title(f"Costates of {colouring}{'' if norms.any() else ': 0 throughout'}")
+
+
+def flow_animation(
+    solution: LearningSolution, path: str | os.PathLike[str], frames: int = 60
+) -> None:
+    """Save an animated GIF of the samples on their way, in the plane that `draw_flow` takes.
+
+    Between layers, positions are interpolated linearly. With two states, the lines of a lattice in
+    the space of inputs are carried along, which shows how the flow deforms it.
+
+    Args:
+        solution: what to draw.
+        path: of the file, ending in .gif.
+        frames: from t = 0 to t = T, at least 2; the last stands still for a second.
+
+    Raises:
+        ValueError: too few frames, another suffix, or as `save_figure`.
+    """
+    check_figure_path(path)
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise ValueError(f"{str(path)!r} is an animation's path, expected one ending in .gif.")
+    if frames < 2:
+        raise ValueError(f"frames is {frames}, expected at least 2.")
+    colouring = _colouring(solution.problem.dataset)
+    times = solution.times
+    with _styled():
+        figure = Figure(figsize=(6.4, 6.6), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        positions = _plane(solution, colouring, axes)
+        lattice = _lattice(solution)
+        threads = LineCollection([], colors=FAINT, linewidth=0.6, alpha=0.7, zorder=1)
+        trails = _lines(colouring, positions)
+        for collection in (threads, trails):
+            axes.add_collection(collection, autolim=False)
+        heads = _scatter(axes, colouring, positions[0], colouring.drawn)
+        _legend_below(figure, _handles(colouring), letters=70)
+        title = axes.set_title(" ")
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # the first frame's layout holds for all
+        writer = PillowWriter(fps=FRAMES_PER_SECOND)
+        with _replacing(path) as draft:
+            writer.setup(figure, str(draft), dpi=100)
+            for fraction in [*np.linspace(0, 1, frames), *np.ones(FRAMES_PER_SECOND)]:
+                time = (1 - fraction) * times[0] + fraction * times[-1]
+                past = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
+                theta = (time - times[past - 1]) / (times[past] - times[past - 1])
+                now, woven = (
+                    (1 - theta) * moving[past - 1] + theta * moving[past]
+                    for moving in (positions, lattice)
+                )
+                trail = np.concatenate([positions[:past], now[np.newaxis]])
+                trails.set_segments(list(trail.swapaxes(0, 1)))
+                threads.set_segments(list(woven))
+                for rows, head in heads:
+                    head.set_offsets(now[rows])
+                title.set_text(f"Flow of {colouring}, t = {time:.2f} of {times[-1]:.4g}")
+                writer.grab_frame()
+            writer.finish()
+
+
+# What a sample looks like in every panel.
+
+
+@dataclass(frozen=True, eq=False)
+class _Colouring:
+    """The look of N samples, by class or by a numeric target; prints as what is drawn of them.
+
+    Attributes:
+        names: of the C classes; empty for regression.
+        anchors: (C, m), each class as values of the m class columns of the targets.
+        columns: which these are.
+        codes: (N,), each sample's class; 0 for regression.
+        colours: (N, 4).
+        drawn: the samples whose trajectories are drawn, evenly over classes or target values.
+        norm: of the target's colour scale.
+        label: of that scale.
+    """
+
+    names: tuple[str, ...]
+    anchors: Array
+    columns: Indices
+    codes: Indices
+    colours: Array
+    drawn: Indices
+    norm: Normalize
+    label: str = ""
+
+    def __str__(self) -> str:
+        samples = _counted(len(self.codes), "sample")
+        return samples if len(self.drawn) == len(self.codes) else f"{len(self.drawn)} of {samples}"
+
+    def margins(self, outputs: Array) -> Array:
+        """(P, C): by how much each class is nearer to the outputs (P, M) than any other is.
+
+        The nearest is the sign for a column of -1/+1, and the largest output for one-hot columns.
+        """
+        with np.errstate(all="ignore"):  # |z - a|^2 = |z|^2 - 2 (z . a - |a|^2 / 2)
+            scores = outputs[:, self.columns] @ self.anchors.T - 0.5 * (self.anchors**2).sum(axis=1)
+            order = np.sort(scores, axis=1)
+            rivals = np.where(scores == order[:, -1:], order[:, -2:-1], order[:, -1:])
+            return np.clip(np.nan_to_num(scores - rivals), -HUGE, HUGE)
+
+
+def _colouring(dataset: Dataset) -> _Colouring:
+    """Read the classes off the class columns; without any, colour by the first target.
+
+    Class columns that are not the one-hot columns of one class count by the first alone.
+    """
+    columns = np.flatnonzero([bool(labels) for labels in dataset.classes])
+    if not columns.size:
+        values = dataset.targets[:, 0]
+        low, high = values.min(), values.max()
+        norm = Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
+        codes = np.zeros(len(values), dtype=np.intp)
+        label = f"target {_plain(dataset.target_names[0])}"
+        colours = VALUES(norm(values))
+        return _Colouring((), np.empty(0), columns, codes, colours, _spread(values), norm, label)
+    first, targets = dataset.classes[columns[0]], dataset.targets[:, columns]
+    low = -1.0 if len(first) == 2 or targets.min() < 0 else 0.0
+    if len(first) == 1 and len(columns) > 1 and ((targets > 0).sum(axis=1) == 1).all():
+        names = tuple(dataset.classes[column][0] for column in columns)
+        anchors, codes = np.where(np.eye(len(names)) == 1, 1.0, low), targets.argmax(axis=1)
+    else:
+        names = first if len(first) == 2 else (f"not {first[0]}", first[0])
+        anchors, codes = np.array([[low], [1.0]]), (targets[:, 0] > 0).astype(np.intp)
+        columns = columns[:1]
+    colours = np.array([to_rgba(_colour(code)) for code in codes.tolist()])
+    return _Colouring(names, anchors, columns, codes, colours, _spread(codes), Normalize())
+
+
+def _spread(values: NDArray[Any]) -> Indices:
+    """At most `MOST_TRAJECTORIES` indices, evenly spaced in the order of the values."""
+    order = np.argsort(values, kind="stable")
+    places = np.linspace(0, len(order) - 1, min(len(order), MOST_TRAJECTORIES))
+    return np.sort(order[places.round().astype(np.intp)])
+
+
+def _colour(code: int) -> str:
+    return COLOURS[code % len(COLOURS)]
+
+
+def _marker(code: int) -> str:
+    return MARKERS[code % len(MARKERS)]
+
+
+def _tint(colours: Any, strength: float) -> Array:
+    """Colours, RGBA along the last axis, made paler."""
+    return 1 + strength * (np.asarray(colours, dtype=float) - 1)
+
+
+MARKS = {"input": "white", "end state": INK}  # legend entries for hollow and filled markers
+
+
+def _handles(colouring: _Colouring, marks: Mapping[str, str] | None = None) -> list[Line2D]:
+    """Legend entries: the classes, then the marks."""
+    looks = [
+        (name, _colour(code), _colour(code), _marker(code))
+        for code, name in enumerate(colouring.names[:MOST_LABELS])
+    ]
+    if len(colouring.names) > MOST_LABELS:
+        looks.append((f"and {len(colouring.names) - MOST_LABELS} more", "none", "none", ""))
+    looks += [(mark, face, INK, "o") for mark, face in (marks or {}).items()]
+    return [
+        Line2D([], [], ls="none", marker=marker, ms=6, mfc=face, mec=edge, label=_plain(label))
+        for label, face, edge, marker in looks
+    ]
+
+
+def _legend_below(figure: Figure, handles: list[Line2D], letters: int) -> None:
+    if handles:
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        rows = -(-len(handles) // max(letters // (longest + 6), 1))
+        columns = -(-len(handles) // rows)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _scale(axes: Axes, mappable: Any, label: str = "") -> None:
+    bar = axes.figure.colorbar(mappable, ax=axes, pad=0.015, aspect=28, label=label)
+    bar.outline.set_visible(False)
+
+
+def _lines(colouring: _Colouring, curves: Array) -> LineCollection:
+    """Thin lines in the colours of the drawn samples, from points (K+1, n, 2)."""
+    width = float(np.clip(40 / len(colouring.drawn), 0.4, 1.0))
+    colours = colouring.colours[colouring.drawn]
+    return LineCollection(
+        list(curves.swapaxes(0, 1)), colors=colours, linewidth=width, alpha=0.6, zorder=2
+    )
+
+
+def _scatter(
+    axes: Axes,
+    colouring: _Colouring,
+    points: Array,
+    samples: Indices,
+    *,
+    is_hollow: bool = False,
+    ringed: NDArray[np.bool_] | None = None,
+) -> list[tuple[Indices, PathCollection]]:
+    """Draw the finite points (n, 2) of the samples, by class; which rows each artist holds."""
+    diameter = float(np.clip(40 / np.sqrt(len(samples)), 3.0, 5.2))
+    artists = []
+    codes = np.where(np.isfinite(points).all(axis=1), colouring.codes[samples], -1)
+    for code in np.unique(codes[codes >= 0]):
+        rows = np.flatnonzero(codes == code)
+        colours = colouring.colours[samples[rows]]
+        rings = np.zeros(len(rows), dtype=bool) if ringed is None else ringed[samples[rows]]
+        look: dict[str, Any] = {
+            "s": diameter**2,
+            "facecolors": colours,
+            "edgecolors": np.where(rings[:, np.newaxis], to_rgba(INK), np.ones(4)),
+            "linewidths": diameter * (0.08 + 0.12 * rings),
+            "zorder": 4,
+        }
+        if is_hollow:
+            look |= {"facecolors": "white", "edgecolors": colours, "linewidths": 0.7, "zorder": 3}
+        x, y = points[rows].T
+        artist = axes.scatter(x, y, marker=_marker(int(code)), **look)
+        artists.append((rows, artist))
+    return artists
+
+
+# Where things are drawn.
+
+
+def _plane(solution: LearningSolution, colouring: _Colouring, axes: Axes) -> Array:
+    """Prepare the axes of a flow; positions (K+1, n, 2) of the drawn samples in them."""
+    states = _finite(solution.states)
+    drawn = states[:, colouring.drawn]
+    width = states.shape[2]
+    if width == 1:
+        times = np.broadcast_to(solution.times[:, np.newaxis, np.newaxis], drawn.shape)
+        drawn = np.concatenate([times, drawn], axis=2)
+        axes.set(xlabel="t", ylabel="x(t)")
+    elif width == 2:
+        axes.set(xlabel="$x_1$", ylabel="$x_2$")
+    else:
+        flat = states.reshape(-1, width)
+        flat = flat[np.isfinite(flat).all(axis=1)]
+        mean = flat.mean(axis=0) if flat.size else np.zeros(width)
+        variances, directions = np.linalg.eigh((flat - mean).T @ (flat - mean))
+        leading = directions[:, [-1, -2]]
+        leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), [0, 1]])
+        drawn = (drawn - mean) @ leading
+        shares = 100 * np.abs(variances[[-1, -2]]) / (variances.sum() or 1.0)
+        first, second = (
+            f"principal component {rank} ({share:.0f} % of the variance)"
+            for rank, share in enumerate(shares, start=1)
+        )
+        axes.set(xlabel=first, ylabel=second)
+    _set_limits(axes, drawn, is_shaded=width <= 2, is_plane=width > 1)
+    if width <= 2:
+        _shade(axes, colouring, lambda points: _readout(solution, points[:, -width:]))
+    if not colouring.names:
+        _scale(axes, ScalarMappable(colouring.norm, VALUES), colouring.label)
+    return drawn
+
+
+def _lattice(solution: LearningSolution, lines: int = 15, points: int = 41) -> Array:
+    """States (K+1, L, S, 2) of L lines of S inputs each; none unless D = 2."""
+    inputs = solution.problem.dataset.inputs
+    nodes, _, width = solution.states.shape
+    if width != 2:
+        return np.zeros((nodes, 0, 1, 2))
+    if inputs.shape[1] == 1:
+        mesh = np.linspace(*_interval(inputs), 4 * points)[np.newaxis, :, np.newaxis]
+    else:
+        across, upward = (_interval(column) for column in inputs.T)
+        few = np.meshgrid(np.linspace(*across, lines), np.linspace(*upward, points))
+        many = np.meshgrid(np.linspace(*across, points), np.linspace(*upward, lines))
+        mesh = np.concatenate([np.stack(few, axis=2).swapaxes(0, 1), np.stack(many, axis=2)])
+    with np.errstate(all="ignore"):
+        states = solution.propagate(mesh.reshape(-1, inputs.shape[1]))
+    return _finite(states).reshape(nodes, *mesh.shape[:2], 2)
+
+
+def _finite(values: Array) -> Array:
+    return np.where(np.abs(values) < HUGE, values, np.nan)
+
+
+def _interval(values: Array, margin: float = 0.08) -> tuple[float, float]:
+    """The range of the finite values, widened; never empty."""
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    space = margin * (high - low) or 0.5 * max(abs(low), 1.0)
+    return low - space, high + space
+
+
+def _set_limits(axes: Axes, points: Array, *, is_shaded: bool, is_plane: bool = True) -> None:
+    """Show all points (..., 2), with equal scales in a plane unless that wastes the room."""
+    if not is_shaded:
+        flat = points.reshape(-1, 2)
+        axes.update_datalim(flat[np.isfinite(flat).all(axis=1)])
+        axes.set_aspect("equal", adjustable="datalim")
+        return
+    # Shading needs limits that stay, so the panel is made a square.
+    (left, right) = _interval(points[..., 0], 0.08 if is_plane else 0.03)
+    (low, high) = _interval(points[..., 1])
+    if is_plane and 0.4 < (right - left) / (high - low) < 2.5:
+        half = max(right - left, high - low) / 2
+        left, right = (left + right) / 2 - half, (left + right) / 2 + half
+        low, high = (low + high) / 2 - half, (low + high) / 2 + half
+        axes.set_aspect("equal")
+    axes.set(xlim=(left, right), ylim=(low, high))
+
+
+def _set_logarithmic(axes: Axes, values: Array, headroom: float = 0.05) -> None:
+    """A logarithmic y-axis over the positive values, 16 decades at most; linear without any."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    if not positive.size:
+        axes.set_ylim(0, 1)
+        return
+    top = np.log10(positive.max())
+    bottom = max(np.log10(positive.min()), top - 16)
+    slack = max(0.5 - (top - bottom), 0) / 2
+    top, bottom = top + slack, bottom - slack
+    axes.set_yscale("log", nonpositive="clip")
+    if top - bottom < 2:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(10 ** (bottom - 0.05 * (top - bottom)), 10 ** (top + headroom * (top - bottom)))
+
+
+def _shade(axes: Axes, colouring: _Colouring, outputs: Callable[[Array], Array]) -> None:
+    """Shade the panel by the outputs, (P, 2) -> (P, M), at its points: by class, or by value."""
+    across = np.linspace(*axes.get_xlim(), RESOLUTION)
+    upward = np.linspace(*axes.get_ylim(), RESOLUTION)
+    mesh = np.stack(np.meshgrid(across, upward), axis=2)
+    values = outputs(mesh.reshape(-1, 2))
+    if not colouring.names:
+        assert colouring.norm.vmin is not None
+        assert colouring.norm.vmax is not None
+        axes.contourf(
+            across,
+            upward,
+            np.clip(np.nan_to_num(values[:, 0]), -HUGE, HUGE).reshape(mesh.shape[:2]),
+            np.linspace(colouring.norm.vmin, colouring.norm.vmax, 16),
+            cmap=ListedColormap(_tint(VALUES.colors, 0.3)),
+            norm=colouring.norm,
+            extend="both",
+            zorder=0,
+        )
+        return
+    for code, margin in enumerate(colouring.margins(values).T):
+        if margin.max() > 0:
+            area = margin.reshape(mesh.shape[:2])
+            tint = tuple(_tint(to_rgba(_colour(code)), 0.22))
+            axes.contourf(across, upward, area, [0, margin.max()], colors=[tint], zorder=0)
+            if margin.min() < 0:
+                axes.contour(across, upward, area, [0], colors=FAINT, linewidths=0.6, zorder=1)
+
+
+# Evaluation, words and files.
+
+
+def _readout(solution: LearningSolution, states: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return states @ solution.readout_weight.T + solution.readout_bias
+
+
+def _outputs(solution: LearningSolution, points: Array) -> Array:
+    """The network's outputs (P, M), some points at a time: all layers of all would be large."""
+    nodes, _, width = solution.states.shape
+    parts = -(-len(points) * nodes * width // 2_000_000)
+    with np.errstate(all="ignore"):
+        return np.concatenate([solution.outputs(some) for some in np.array_split(points, parts)])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _number(value: float | None) -> str:
+    """Four digits, in powers of ten where that is shorter; what is not known is a question mark."""
+    if value is None:
+        return "?"
+    mantissa, _, exponent = f"{value:.4g}".partition("e")
+    factor = "" if mantissa == "1" else rf"{mantissa}\times "
+    return f"${factor}10^{{{int(exponent)}}}$" if exponent else mantissa
+
+
+def _symbol(name: str) -> str:
+    """The letter of a formula for a parameter's name, such as w with index 1 for w1."""
+    found = re.fullmatch(r"([A-Za-z])(\d*)", name)
+    return f"${found[1]}_{{{found[2]}}}$" if found else _plain(name)
+
+
+def _plain(text: str, most: int = 28) -> str:
+    """A user's word as a label: short, no formula, and not hidden by a leading underscore."""
+    text = " ".join(text.split())
+    text = text if len(text) <= most else f"{text[: most - 3]}..."
+    return (f" {text}" if text.startswith("_") else text).replace("$", r"\$")
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    """This file's look, whatever the user's settings, which return afterwards.
+
+    A label may have letters that the font lacks; they become boxes, which needs no warning.
+    """
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside the path, which takes the path's place once it is complete.
+
+    Raises:
+        ValueError: the system refused.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=".turnpike-", dir=path.parent) as folder:
+            draft = Path(folder, path.name)
+            yield draft
+            os.replace(draft, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"cannot write {str(path)!r}: {reason}; choose another folder or name."
+        ) from None
