@@ -99,7 +99,7 @@ def certify(staged: StagedProblem, trajectory: Trajectory) -> Certificate:
     violation, worst = _violation(linearization)
     return Certificate(
         stationarity=conditions.stationarity,
-        dynamics=_dynamics_residual(linearization),
+        dynamics=dynamics_residual(linearization),
         constraints=violation,
         min_reduced_hessian_eigenvalue=eigenvalue,
         curvature_scale=scale,
@@ -111,7 +111,8 @@ def certify(staged: StagedProblem, trajectory: Trajectory) -> Certificate:
     )
 
 
-def _dynamics_residual(linearization: Linearization) -> float:
+def dynamics_residual(linearization: Linearization) -> float:
+    """Largest defect, relative to the largest state (at least 1)."""
     states = linearization.trajectory.states
     scale = max(1.0, max(float(np.abs(x).max(initial=0.0)) for x in states))
     defects = [

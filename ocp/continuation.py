@@ -44,9 +44,11 @@ class MultiStart(Generic[S]):
 
     Args:
         solutions: what each finished start ended with.
+        is_complete: whether all starts were run; not so after an interrupt.
     """
 
     solutions: tuple[S, ...]
+    is_complete: bool = True
 
     @property
     def minima(self) -> tuple[Minimum[S], ...]:
@@ -89,7 +91,7 @@ def multi_start(
 ) -> MultiStart[S]:
     """Run one solve per seed.
 
-    An interrupted solve ends the series; what is finished is kept.
+    An interrupt ends the series; what is finished is kept. With nothing finished it is raised.
 
     Args:
         run: seed -> solution; picklable if the executor works in other processes.
@@ -103,13 +105,20 @@ def multi_start(
     if not seeds:
         raise ValueError("a multi-start needs at least one seed, got none.")
     found: dict[int, S] = {}
-    for position, solution in _outcomes(run, seeds, executor):
-        found[position] = solution
-        if finished is not None:
-            finished(solution)
-        if solution.status is Status.INTERRUPTED:
-            break
-    return MultiStart(tuple(found[position] for position in sorted(found)))
+    try:
+        for position, solution in _outcomes(run, seeds, executor):
+            found[position] = solution
+            if finished is not None:
+                finished(solution)
+            if solution.status is Status.INTERRUPTED:
+                break
+    except KeyboardInterrupt:
+        if not found:
+            raise
+    is_complete = len(found) == len(seeds) and not any(
+        solution.status is Status.INTERRUPTED for solution in found.values()
+    )
+    return MultiStart(tuple(found[position] for position in sorted(found)), is_complete)
 
 
 def _outcomes(

@@ -123,7 +123,7 @@ def solve_staged(
         objective=linearization.objective,
         costs=costs_by_term(linearization),
         status=status,
-        message=_message(status, certificate),
+        message=message(status, certificate),
         backend_status=result.backend_status,
         certificate=certificate,
         iterations=result.iterations,
@@ -139,11 +139,12 @@ def verdict(certificate: Certificate, backend: Status, tolerance: float) -> Stat
     return Status.INACCURATE if backend is Status.SOLVED else backend
 
 
-def _message(status: Status, certificate: Certificate) -> str:
-    message = status.sentence
+def message(status: Status, certificate: Certificate) -> str:
+    """A sentence on the status, with the culprit if there is one."""
+    sentence = status.sentence
     if status is Status.INFEASIBLE and certificate.worst:
-        message += f" Most violated: {certificate.worst}, by {certificate.constraints:.2e}."
-    return message
+        sentence += f" Most violated: {certificate.worst}, by {certificate.constraints:.2e}."
+    return sentence
 
 
 def objective_scale(staged: StagedProblem, guess: Trajectory) -> float:

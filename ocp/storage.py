@@ -71,9 +71,9 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"cannot read {path}: there is no such file.")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no zip archive, as a complete .npz file is")
         with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                raise ValueError("it holds one bare array")
             arrays = {name: file[name] for name in file.files}
         metadata = json.loads(str(arrays.pop("metadata")[()]))
         if not isinstance(metadata, dict):

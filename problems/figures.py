@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.style
 import numpy as np
-from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import ListedColormap, Normalize, to_rgba
@@ -32,6 +32,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
+from PIL import Image
 
 from problems.datasets import Dataset
 
@@ -64,7 +65,7 @@ MOST_TRAJECTORIES = 300
 MOST_LABELS = 12
 HUGE = 1e100  # what a diverged network reaches; drawn as if it were not finite
 RESOLUTION = 200  # points along each side of a shaded plane
-FRAMES_PER_SECOND = 20
+FRAME_TIME, HOLD_TIME = 50, 1500  # of a frame, and of the last, in milliseconds
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -199,7 +200,7 @@ def draw_decision_region(solution: LearningSolution, axes: Axes) -> None:
     axes.set_title(f"Output {output}")
     if colouring.names:
         margins = colouring.margins(_readout(solution, solution.states[-1]))
-        wrong = margins.argmax(axis=1) != colouring.codes
+        wrong = ~(margins[np.arange(samples), colouring.codes] > 0)
         note = " (ringed)" if wrong.any() else ""
         axes.set_title(f"Decisions, {wrong.sum()} of {_counted(samples, 'sample')} wrong{note}")
     axes.set_xlabel(_plain(dataset.input_names[0]))
@@ -214,6 +215,8 @@ def draw_decision_region(solution: LearningSolution, axes: Axes) -> None:
         curve = _outputs(solution, line[:, np.newaxis])[:, 0]
         axes.plot(line, curve, color=INK, linewidth=1.2, zorder=2)
         axes.set(ylabel=output, xlim=line[[0, -1]], ylim=_interval(np.append(curve, points[:, 1])))
+        if colouring.names:
+            _shade(axes, colouring, lambda points: _outputs(solution, points[:, :1]))
     _scatter(axes, colouring, points, np.arange(samples), ringed=wrong)
 
 
@@ -287,7 +290,7 @@ def flow_animation(
     Args:
         solution: what to draw.
         path: of the file, ending in .gif.
-        frames: from t = 0 to t = T, at least 2; the last stands still for a second.
+        frames: from t = 0 to t = T, at least 2; the last stands still for a while.
 
     Raises:
         ValueError: too few frames, another suffix, or as `save_figure`.
@@ -301,7 +304,7 @@ def flow_animation(
     colouring = _colouring(solution.problem.dataset)
     times = solution.times
     with _styled():
-        figure = Figure(figsize=(6.4, 6.6), layout="constrained", facecolor="white")
+        figure = Figure((6.4, 6.6), dpi=100, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         positions = _plane(solution, colouring, axes)
         lattice = _lattice(solution)
@@ -314,25 +317,31 @@ def flow_animation(
         title = axes.set_title(" ")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # the first frame's layout holds for all
-        writer = PillowWriter(fps=FRAMES_PER_SECOND)
+        canvas = FigureCanvasAgg(figure)
+        images = []
+        for time in np.linspace(times[0], times[-1], frames):
+            past = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
+            theta = (time - times[past - 1]) / (times[past] - times[past - 1])
+            now, woven = (
+                (1 - theta) * moving[past - 1] + theta * moving[past]
+                for moving in (positions, lattice)
+            )
+            trail = np.concatenate([positions[:past], now[np.newaxis]])
+            trails.set_segments(list(trail.swapaxes(0, 1)))
+            threads.set_segments(list(woven))
+            for rows, head in heads:
+                head.set_offsets(now[rows])
+            title.set_text(f"Flow of {colouring}, t = {time:.2f} of {times[-1]:.4g}")
+            canvas.draw()
+            images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+        # One palette for all frames, or their colours would flicker; this method keeps white.
+        palette = images[-1].quantize(method=Image.Quantize.FASTOCTREE)
+        first, *others = (
+            image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images
+        )
+        durations = [FRAME_TIME] * len(others) + [HOLD_TIME]
         with _replacing(path) as draft:
-            writer.setup(figure, str(draft), dpi=100)
-            for fraction in [*np.linspace(0, 1, frames), *np.ones(FRAMES_PER_SECOND)]:
-                time = (1 - fraction) * times[0] + fraction * times[-1]
-                past = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
-                theta = (time - times[past - 1]) / (times[past] - times[past - 1])
-                now, woven = (
-                    (1 - theta) * moving[past - 1] + theta * moving[past]
-                    for moving in (positions, lattice)
-                )
-                trail = np.concatenate([positions[:past], now[np.newaxis]])
-                trails.set_segments(list(trail.swapaxes(0, 1)))
-                threads.set_segments(list(woven))
-                for rows, head in heads:
-                    head.set_offsets(now[rows])
-                title.set_text(f"Flow of {colouring}, t = {time:.2f} of {times[-1]:.4g}")
-                writer.grab_frame()
-            writer.finish()
+            first.save(draft, save_all=True, append_images=others, duration=durations, loop=0)
 
 
 # What a sample looks like in every panel.
@@ -594,7 +603,7 @@ def _set_logarithmic(axes: Axes, values: Array, headroom: float = 0.05) -> None:
     axes.set_yscale("log", nonpositive="clip")
     if top - bottom < 2:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(10 ** (bottom - 0.05 * (top - bottom)), 10 ** (top + headroom * (top - bottom)))
 

@@ -246,12 +246,6 @@ class LearningProblem:
         """The discrete problem of the exact network."""
         return discretize(self.control_problem(), self.grid, self.scheme, self.substeps)
 
-    def smoothed(self, delta: float) -> StagedProblem:
-        """The discrete problem with kinks rounded off at width delta."""
-        data = self.staged.data.copy()
-        data[:, -1] = delta
-        return replace(self.staged, data=data)
-
     def readout(self, parameters: Array) -> tuple[Array, Array]:
         """Weight (M, D) and bias (M,) of the read-out."""
         if not self.trained_readout:

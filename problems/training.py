@@ -1,13 +1,15 @@
 """Solve a learning problem: multi-start, kinks rounded off and sharpened, an honest report.
 
 A start is random controls from a seed. Where the network or the loss has kinks, a ladder of
-problems smoothed at widths delta -> 0 is solved, each warm-started from the one before, and then
-the exact problem, if it is differentiable at the point reached. Costs and errors are always those
-of the exact network; the certificate says at which delta it holds.
+problems smoothed at widths delta -> 0 is solved, each warm-started from the one before, in steps
+as large as the branch can be followed; on the way the exact problem is tried, which is solved when
+no sample sits on a kink. Costs and errors are always those of the exact network; the smoothing
+width at which the certificate holds is reported with it.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -30,14 +32,26 @@ from ocp import (
     rollout,
     solve_staged,
 )
+from ocp.certificate import dynamics_residual
 from ocp.condensing import linearize
 from ocp.nlp import Progress
 from ocp.solution import costs_by_term
-from ocp.solve import verdict
+from ocp.solve import message, verdict
+from ocp.trajectory import decision_bounds
 from problems.learning import Array, LearningProblem
 
-SMOOTHING = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-LAYER_SPREAD = 0.5  # of random controls: part that differs from layer to layer
+FIRST_WIDTH = 1e-1  # of the smoothing ladder
+LAST_WIDTH = 1e-8  # where it is meant to end; the cost is then off by no more than about this
+LAST_WIDTH_AT_TIPS = 1e-6  # the same if samples sit at the tip of a distance, where curvature is
+# 1 / width and rounding is amplified by it
+COARSEST_LAST_WIDTH = 1e-5  # a ladder that gets stuck above this has not solved the problem
+FIRST_RATIO = 0.3  # between neighbouring widths; adapted to what the solver can follow
+SMALLEST_RATIO, LARGEST_RATIO = 0.1, 0.9
+RUNG_ITERATIONS = 60  # a warm-started rung that needs more has lost its branch
+SHARPEN_ITERATIONS = 30  # the same for the exact problem
+SHARPEN_EVERY = 1e-2  # the exact problem is tried each time the width has fallen by this
+LEAST_TIME = 1e-3  # s, asked of an optimiser that should stop at once
+SIZES = (0.2, 3.0)  # of random controls, in units of 1 / T
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,21 +77,21 @@ class Start:
     """Solves from a seed; holds stages only, so that it can be sent to another process.
 
     Args:
-        exact: stages of the exact network.
-        ladder: stages smoothed at widths delta, largest first; empty if `exact` is smooth.
-        widths: the widths delta.
-        finish_exact: whether the exact network may be differentiable where the ladder ends.
+        exact: stages of the exact network; the last of a member's data is the smoothing width.
+        is_smooth: whether no smoothing is needed.
+        can_sharpen: whether the exact problem may be differentiable at its optimum.
         guess_scale: standard deviation of the random controls.
-        options: of every solve.
+        options: of every solve, whose time limit gives way to the deadline.
+        deadline: on the monotonic clock, s; common to all starts.
         progress: called with every iteration.
     """
 
     exact: StagedProblem
-    ladder: tuple[StagedProblem, ...]
-    widths: tuple[float, ...]
-    finish_exact: bool
+    is_smooth: bool
+    can_sharpen: bool
     guess_scale: float
     options: SolveOptions
+    deadline: float = math.inf
     progress: Progress | None = None
 
     def __call__(self, seed: int) -> SmoothedSolution:
@@ -85,95 +99,139 @@ class Start:
         return self.from_guess(random_controls(self.exact, seed, self.guess_scale))
 
     def from_guess(self, decisions: Array) -> SmoothedSolution:
-        """Solve from given controls and parameters."""
+        """Solve from given controls and parameters, all in one vector."""
         begin = time.perf_counter()
-        rungs = [*zip(self.ladder, self.widths, strict=True)] or [(self.exact, 0.0)]
-        solution, iterations, build = None, 0, 0.0
-        for staged, width in rungs:
-            options = replace(
-                self.options,
-                time_limit=self.options.time_limit - (time.perf_counter() - begin),
-            ) if np.isfinite(self.options.time_limit) else self.options
-            solution = solve_staged(staged, rollout(staged, decisions), options, self.progress)
-            decisions = solution.trajectory.decisions
-            iterations += solution.iterations or 0
-            build += solution.build_seconds
-            smoothing = width
-            if solution.status in _FINAL:
-                break
-            remaining = self.options.time_limit - (time.perf_counter() - begin)
-            if remaining <= 0:
-                break
-        assert solution is not None
-        if smoothing > 0 and solution.is_solved:
-            sharpened = self._sharpen(solution)
-            if sharpened is not None:
-                solution, smoothing = sharpened, 0.0
-                iterations += sharpened.iterations or 0
+        if self.is_smooth:
+            runs, width = [self._solve(0.0, decisions)], 0.0
+        else:
+            runs, width = self._descend(decisions)
+        build = sum(run.build_seconds for run in runs)
         solution = replace(
-            solution,
-            iterations=iterations,
+            runs[-1],
+            iterations=sum(run.iterations or 0 for run in runs),
             build_seconds=build,
             solve_seconds=time.perf_counter() - begin - build,
         )
-        return self._on_exact_network(solution, smoothing)
+        return self._on_exact_network(solution, width)
 
-    def _sharpen(self, solution: Solution) -> Solution | None:
-        """The exact problem from here; None if the point lies on one of its kinks."""
-        trajectory = rollout(self.exact, solution.trajectory.decisions)
-        certificate = certify(self.exact, trajectory)
-        if verdict(certificate, Status.FAILED, self.options.tolerance) is Status.SOLVED:
-            return replace(solution, trajectory=trajectory, certificate=certificate, iterations=0)
-        if not self.finish_exact:
-            return None
-        exact = solve_staged(self.exact, trajectory, self.options, self.progress)
-        better = exact.objective <= linearize(self.exact, trajectory).objective
-        return exact if exact.is_solved and better else None
+    def _solve(
+        self, width: float, decisions: Array, iterations: int | None = None
+    ) -> Solution:
+        """Solve at one width within what is left of the time."""
+        left = max(self.deadline - time.monotonic(), LEAST_TIME)
+        limit = min(iterations or self.options.max_iterations, self.options.max_iterations)
+        options = replace(self.options, time_limit=left, max_iterations=limit)
+        staged = smoothed(self.exact, width)
+        return solve_staged(staged, rollout(staged, decisions), options, self.progress)
 
-    def _on_exact_network(self, solution: Solution, smoothing: float) -> SmoothedSolution:
+    def _descend(self, decisions: Array) -> tuple[list[Solution], float]:
+        """Down the ladder of widths; the last run is the one to keep, at the width returned."""
+        first = self._solve(FIRST_WIDTH, decisions)
+        runs, kept, width, ratio = [first], first, FIRST_WIDTH, FIRST_RATIO
+        sharpen_at = SHARPEN_EVERY
+        last = LAST_WIDTH if self.can_sharpen else LAST_WIDTH_AT_TIPS
+        while kept.is_solved and width > last and ratio < LARGEST_RATIO:
+            trial = max(width * ratio, last)
+            run = self._solve(trial, kept.trajectory.decisions, RUNG_ITERATIONS)
+            runs.append(run)
+            if run.status in (Status.INTERRUPTED, Status.TIME_LIMIT):
+                return runs, trial
+            if not run.is_solved:
+                ratio = ratio**0.5
+                continue
+            kept, width, ratio = run, trial, max(ratio**1.5, SMALLEST_RATIO)
+            if self.can_sharpen and width <= sharpen_at:
+                sharpen_at = width * SHARPEN_EVERY
+                exact = self._solve(0.0, kept.trajectory.decisions, SHARPEN_ITERATIONS)
+                runs.append(exact)
+                if exact.is_solved:
+                    return runs, 0.0
+        if kept.is_solved and width > COARSEST_LAST_WIDTH:
+            kept = replace(kept, status=Status.INACCURATE, message=Status.INACCURATE.sentence)
+        return [*(run for run in runs if run is not kept), kept], width
+
+    def _on_exact_network(self, solution: Solution, width: float) -> SmoothedSolution:
         """States, costs and certificate of the network that the controls define."""
-        found = solution.trajectory
-        trajectory = rollout(self.exact, found.decisions)
-        linearization = linearize(self.exact, trajectory)
-        certificate, status = solution.certificate, solution.status
-        if smoothing == 0.0:
-            certificate = certify(self.exact, trajectory)
-            status = verdict(
-                certificate,
-                Status.INACCURATE if status is Status.SOLVED else status,
-                self.options.tolerance,
-            )
+        trajectory = rollout(self.exact, solution.trajectory.decisions)
+        stopped = Status.INACCURATE if solution.is_solved else solution.status
+        if not solution.is_solved:
+            width = 0.0
+        assessed = assess(self.exact, trajectory, width, self.options.tolerance, stopped)
         return SmoothedSolution(
             replace(
-                solution,
-                trajectory=trajectory,
-                costates=certificate.costates[1:],
-                objective=linearization.objective,
-                costs=costs_by_term(linearization),
-                certificate=certificate,
-                status=status,
+                assessed,
+                backend_status=solution.backend_status,
+                iterations=solution.iterations,
+                build_seconds=solution.build_seconds,
+                solve_seconds=solution.solve_seconds,
             ),
-            smoothing,
+            width,
         )
 
 
-# After these a further rung would not help.
-_FINAL = (Status.INTERRUPTED, Status.TIME_LIMIT, Status.INFEASIBLE)
+def assess(
+    exact: StagedProblem,
+    trajectory: Trajectory,
+    width: float,
+    tolerance: float,
+    stopped: Status = Status.INACCURATE,
+) -> Solution:
+    """Costs, certificate and verdict of a trajectory of the exact network.
+
+    Args:
+        exact: its stages.
+        trajectory: states and controls.
+        width: smoothing width at which the controls are to be certified; 0 for the exact network.
+        tolerance: of the first-order residuals.
+        stopped: status if the certificate is not within the tolerance.
+    """
+    linearization = linearize(exact, trajectory)
+    if width > 0:
+        rounded = smoothed(exact, width)
+        certificate = replace(
+            certify(rounded, rollout(rounded, trajectory.decisions)),
+            dynamics=dynamics_residual(linearization),
+        )
+    else:
+        certificate = certify(exact, trajectory)
+    status = verdict(certificate, stopped, tolerance)
+    return Solution(
+        trajectory=trajectory,
+        costates=certificate.costates[1:],
+        objective=linearization.objective,
+        costs=costs_by_term(linearization),
+        status=status,
+        message=message(status, certificate),
+        backend_status="",
+        certificate=certificate,
+        iterations=None,
+        build_seconds=0.0,
+        solve_seconds=0.0,
+    )
+
+
+def smoothed(exact: StagedProblem, width: float) -> StagedProblem:
+    """The same stages with kinks rounded off at that width."""
+    data = exact.data.copy()
+    data[:, -1] = width
+    return replace(exact, data=data)
 
 
 def random_controls(staged: StagedProblem, seed: int, scale: float) -> Array:
-    """Normal controls: one draw common to all layers, and a smaller one for each; normal p."""
+    """Normal controls of a random size, partly common to all layers; normal parameters.
+
+    Small starts and large ones, smooth and rough ones lead to different minima, so the size is
+    drawn too: log-uniform in SIZES times `scale`, with a random share common to all layers.
+    """
     generator = np.random.default_rng(seed)
-    size = staged.stages[0].control_size
-    common = generator.standard_normal(size)
-    own = generator.standard_normal((staged.intervals, size))
-    controls = scale * (common + LAYER_SPREAD * own)
+    size = scale * np.exp(generator.uniform(*np.log(SIZES)))
+    share = generator.uniform()
+    common = generator.standard_normal(staged.stages[0].control_size)
+    own = generator.standard_normal((staged.intervals, staged.stages[0].control_size))
+    controls = size * (np.sqrt(share) * common + np.sqrt(1 - share) * own)
     parameters = generator.standard_normal(staged.parameter_size)
-    decisions = np.concatenate([controls.ravel(), parameters])
-    lower, upper = staged.stages[0].control_bounds
-    bounded = np.clip(decisions[: controls.size], np.tile(lower, staged.intervals),
-                      np.tile(upper, staged.intervals))
-    return np.concatenate([bounded, parameters])
+    lower, upper = decision_bounds(staged)
+    return np.clip(np.concatenate([controls.ravel(), parameters]), lower, upper)
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,14 +363,13 @@ def train(
     """
     if starts < 1:
         raise ValueError(f"starts must be at least 1, got {starts}.")
-    widths = () if problem.is_smooth else SMOOTHING
     run = Start(
         exact=problem.staged,
-        ladder=tuple(problem.smoothed(width) for width in widths),
-        widths=widths,
-        finish_exact=not problem.loss.needs_smoothing or problem.interpolation,
+        is_smooth=problem.is_smooth,
+        can_sharpen=problem.interpolation or not problem.loss.needs_smoothing,
         guess_scale=1.0 / problem.horizon,
         options=options,
+        deadline=time.monotonic() + options.time_limit,
         progress=progress if executor is None else None,
     )
     found = multi_start(run, range(seed, seed + starts), executor, finished)

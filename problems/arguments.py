@@ -1,0 +1,207 @@
+"""Arguments of the command line `turnpike`: what may be asked for, and one clear line if not."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from problems.losses import LOSSES
+from problems.regularizers import PENALTIES
+from problems.solution_file import SCHEMES
+from problems.vector_fields import ACTIVATIONS, FIELDS
+
+REQUEST_WRONG = 2  # exit code
+
+LATER = "arrives with a later version"
+
+
+class RequestError(ValueError):
+    """A request that cannot be met; its one line says what was expected, what came, what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line on standard error, and unknown options suggest the nearest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(REQUEST_WRONG, f"{self.prog}: {' '.join(message.split())}\n")
+
+    def suggestion(self, unknown: str) -> str:
+        """What an unknown option may have meant."""
+        known = [option for action in self._actions for option in action.option_strings]
+        return did_you_mean(unknown.split("=")[0], known)
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """'; did you mean ...?' or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _one_of(kind: str, names: Mapping[str, Any] | list[str]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text in names:
+            return text
+        raise argparse.ArgumentTypeError(
+            f"unknown {kind} {text!r}{did_you_mean(text, list(names))} "
+            f"(choose from {', '.join(names)})"
+        )
+
+    return convert
+
+
+def _number(positive: bool) -> Callable[[str], float]:
+    wanted = "a positive number" if positive else "a number that is zero or positive"
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < 0 or (positive and value == 0):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
+        return value
+
+    return convert
+
+
+def _integer(least: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number of at least {least}, got {text!r}"
+            )
+        return value
+
+    return convert
+
+
+def _tolerance(text: str) -> float:
+    value = _number(positive=True)(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return value
+
+
+def _method(text: str) -> str:
+    if text == "condensed":
+        raise argparse.ArgumentTypeError(f"the method condensed {LATER}; use shooting or auto")
+    return _one_of("method", ["auto", "shooting"])(text)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _later(text: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"this option {LATER}; leave it out")
+
+
+def _add_problem(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="a name from `turnpike datasets`, .csv or .npz")
+    add = parser.add_argument_group("data").add_argument
+    add("--target", type=_columns, metavar="COL[,COL...]", help="target columns [the last]")
+    add("--standardize", action="store_true", help="inputs to zero mean and unit deviation")
+    add("--samples", type=_integer(1), metavar="N", help="size of generated data [50]")
+    add("--seed", type=_integer(0), default=0, metavar="S", help="of data and starts [0]")
+    add = parser.add_argument_group("network").add_argument
+    add("--field", type=_one_of("field", FIELDS), default="inside", help=" | ".join(FIELDS))
+    add(
+        "--activation",
+        type=_one_of("activation", ACTIVATIONS),
+        default="tanh",
+        help=" | ".join(ACTIVATIONS),
+    )
+    add("--width", type=_integer(1), metavar="D", help="size of the state [number of inputs]")
+    add("--hidden", type=_integer(1), metavar="H", help="hidden width, bottleneck only")
+    add("--horizon", type=_number(True), default=1.0, metavar="T", help="[1.0]")
+    add("--layers", type=_integer(1), default=20, metavar="K", help="[20]")
+    add("--scheme", type=_one_of("scheme", SCHEMES), default="euler", help=" | ".join(SCHEMES))
+    add("--substeps", type=_integer(1), default=1, metavar="S", help="[1]")
+    add("--readout", type=_one_of("read-out", ["first", "trained"]), default="first")
+    add("--widths", type=_later, help=argparse.SUPPRESS)
+    add = parser.add_argument_group("cost").add_argument
+    add("--loss", type=_one_of("loss", LOSSES), default="squared", help=" | ".join(LOSSES))
+    add("--terminal", type=_number(False), default=1.0, metavar="A", help="weight of E(x(T)) [1.0]")
+    add("--tracking", type=_number(False), default=0.0, metavar="B", help="of Int E dt [0.0]")
+    add("--weight-decay", type=_number(False), default=1e-2, metavar="LAMBDA", help="[1e-2]")
+    add("--penalty", type=_one_of("penalty", PENALTIES), default="l2", help=" | ".join(PENALTIES))
+    add("--bound", type=_number(True), metavar="U", help="|u_j| <= U [none]")
+    add = parser.add_argument_group("solver").add_argument
+    add("--starts", type=_integer(1), default=1, metavar="M", help="random starts [1]")
+    add("--method", type=_method, default="auto", help="auto | shooting | condensed")
+    add("--tolerance", type=_tolerance, default=1e-8, metavar="EPS", help="[1e-8]")
+    add("--max-iterations", type=_integer(1), default=3000, metavar="N", help="[3000]")
+    add("--time-limit", type=_number(True), metavar="SECONDS", help="[none]")
+    add("--workers", type=_integer(1), metavar="N", help="processes for the starts [1]")
+    add("--dask", type=_later, help=argparse.SUPPRESS)
+    add = parser.add_argument_group("output").add_argument
+    add("--save", metavar="FILE.npz")
+    add("--plot", metavar="FIGURE", help=".png .pdf .svg or .gif")
+    _add_output(add)
+
+
+def _add_output(add: Callable[..., Any]) -> None:
+    add("--json", action="store_true", help="one JSON object on standard output, nothing else")
+    add("--quiet", action="store_true", help="no progress bar")
+
+
+COMMANDS = ("datasets", "solve", "interpolate", "check", "show")
+COMMANDS_LATER = ("sweep", "compare")
+
+
+def parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the command line, and those of its commands."""
+    top = Parser(
+        prog="turnpike",
+        description="Certified optima of neural-ODE and ResNet training problems.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    made = {}
+    for name, text in (
+        ("datasets", "list the data sets that can be named"),
+        ("solve", "minimise J on a data set"),
+        ("interpolate", "find the minimal-norm interpolant of a data set"),
+        ("check", "recompute the certificate of a saved solution from its file"),
+        ("show", "draw a saved solution"),
+    ):
+        made[name] = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    for name in ("solve", "interpolate"):
+        _add_problem(made[name])
+    made["datasets"].add_argument("--json", action="store_true", help="as one JSON object")
+    made["check"].add_argument("file", metavar="FILE.npz")
+    _add_output(made["check"].add_argument)
+    made["show"].add_argument("file", metavar="FILE.npz")
+    made["show"].add_argument("-o", "--output", required=True, metavar="FIGURE")
+    return top, made
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Arguments of a command; exits with code 2 and one line if they are wrong."""
+    top, commands = parser()
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        top.error(f"expected a command: {', '.join(COMMANDS)}; see turnpike --help")
+    command = words[0]
+    if command in COMMANDS_LATER:
+        top.error(f"{command} {LATER}; for now use solve or interpolate, once per horizon")
+    if not command.startswith("-") and command not in COMMANDS:
+        top.error(
+            f"unknown command {command!r}{did_you_mean(command, [*COMMANDS, *COMMANDS_LATER])} "
+            f"(choose from {', '.join(COMMANDS)})"
+        )
+    known, unknown = top.parse_known_args(words)
+    if unknown:
+        command_parser = commands[command]
+        command_parser.error(
+            f"unrecognized argument {unknown[0]}{command_parser.suggestion(unknown[0])}"
+        )
+    return known

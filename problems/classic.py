@@ -1,0 +1,419 @@
+"""Textbook control problems that carry their known solutions.
+
+Every problem is posed as `ocp` poses it, min J subject to x' = f(x, u), and brings its optimum,
+as a formula where there is one, with the source. The costates p are derivatives of the optimal
+cost in the state (minimum convention):
+
+    H = L + p . f,    p' = -dH/dx,    dH/du = 0 along a minimum.
+
+All quantities are dimensionless.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import casadi as ca
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import expm
+from scipy.optimize import brentq
+
+from ocp.problem import Constraint, OptimalControlProblem
+
+Array = NDArray[np.float64]
+
+EXACT = 1e-13  # relative accuracy of a formula evaluated in double precision
+ANY_INTERVALS = (1, 2, 5, 10)  # for optima that do not depend on the number of intervals
+
+
+@dataclass(frozen=True, eq=False)
+class ClassicProblem:
+    """A problem and what is known of its solution.
+
+    Args:
+        name: how it is called in reports.
+        problem: the problem in continuous time.
+        optimum: its minimal cost; -inf where it is unbounded below.
+        accuracy: relative error of `optimum`: EXACT for a formula, half a unit of the last digit
+            for a number from a table.
+        source: who posed or solved it.
+        purpose: what it is a test of.
+        table: intervals N -> minimal cost with the control constant on N equal intervals and the
+            states exact; as accurate as `table_accuracy`, relative.
+        costate: t -> (members, n) costates.
+        control: t -> (m,) control.
+    """
+
+    name: str
+    problem: OptimalControlProblem
+    optimum: float
+    accuracy: float
+    source: str
+    purpose: str
+    table: Mapping[int, float] = field(default_factory=dict)
+    table_accuracy: float = EXACT
+    costate: Callable[[float], Array] | None = None
+    control: Callable[[float], Array] | None = None
+
+
+def double_integrator() -> ClassicProblem:
+    """Move a unit mass by a unit length in unit time, from rest to rest, with least energy.
+
+        x1' = x2, x2' = u, (-1, 0) to (0, 0), T = 1;   min 1/2 Int u^2 = 6,   u = 6 - 12 t
+
+    A control constant on N equal intervals must match Int u = 0 and Int (1 - t) u = 1. The least
+    one is u_k = 6 (1 - 2 t) / (1 - 1/N^2) at the intervals' midpoints, of cost 6 / (1 - 1/N^2).
+    """
+    x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=ca.vertcat(x[1], u),
+        horizon=1.0,
+        initial_state=[-1.0, 0.0],
+        control_cost=u**2 / 2,
+        terminal_constraints=[Constraint("rest", x)],
+    )
+    return ClassicProblem(
+        name="double integrator",
+        problem=problem,
+        optimum=6.0,
+        accuracy=EXACT,
+        source="Bryson and Ho, Applied Optimal Control (1975)",
+        purpose="a test of linear-quadratic transfer between two states",
+        table={N: 6.0 / (1.0 - 1.0 / N**2) for N in (2, 5, 20)},
+        costate=lambda t: np.array([[-12.0, 12.0 * t - 6.0]]),
+        control=lambda t: np.array([6.0 - 12.0 * t]),
+    )
+
+
+def hypersensitive(
+    horizon: float = 10.0, initial: float = 1.5, terminal: float = 1.0
+) -> ClassicProblem:
+    """Linear-quadratic turnpike: the state stays near 0 but for layers at both ends.
+
+        x' = -x + u, x(0) and x(T) given;   min 1/2 Int x^2 + u^2
+
+    With s = sqrt 2 the minimum is x = c1 e^{s(t-T)} + c2 e^{-st}, u = x + x', and
+
+        J = 1/2 (1 - e^{-2sT}) [c1^2 (s + 1) + c2^2 (s - 1)].
+
+    Args:
+        horizon: T.
+        initial: x(0).
+        terminal: x(T).
+    """
+    x, u = ca.SX.sym("x"), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=-x + u,
+        horizon=horizon,
+        initial_state=[initial],
+        running_cost=(x**2 + u**2) / 2,
+        terminal_constraints=[Constraint("end", x, terminal, terminal)],
+    )
+    s = math.sqrt(2.0)
+    decay = math.exp(-s * horizon)
+    c1 = (terminal - initial * decay) / (1.0 - decay**2)
+    c2 = (initial - terminal * decay) / (1.0 - decay**2)
+
+    def control(t: float) -> Array:
+        growing, decaying = c1 * math.exp(s * (t - horizon)), c2 * math.exp(-s * t)
+        return np.array([(1.0 + s) * growing + (1.0 - s) * decaying])
+
+    return ClassicProblem(
+        name="linear hypersensitive",
+        problem=problem,
+        optimum=(1.0 - decay**2) * (c1**2 * (s + 1.0) + c2**2 * (s - 1.0)) / 2,
+        accuracy=EXACT,
+        source="after Rao and Mease, Automatica 35 (1999), 633-642; solved by its linear equations",
+        purpose="a test of boundary layers, which decay at the rate sqrt 2 at both ends",
+        costate=lambda t: -control(t)[None, :],
+        control=control,
+    )
+
+
+def van_der_pol() -> ClassicProblem:
+    """Calm a Van der Pol oscillator.
+
+        x1' = x2, x2' = (1 - x1^2) x2 - x1 + u, x(0) = (1, 0), T = 2;
+        min 1/2 Int x1^2 + x2^2 + u^2
+    """
+    x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=ca.vertcat(x[1], (1 - x[0] ** 2) * x[1] - x[0] + u),
+        horizon=2.0,
+        initial_state=[1.0, 0.0],
+        running_cost=ca.sumsqr(x) / 2,
+        control_cost=u**2 / 2,
+    )
+    return ClassicProblem(
+        name="Van der Pol",
+        problem=problem,
+        optimum=1.0478069082,
+        accuracy=5e-11,
+        source="11 digits by collocation on several meshes that agree; not proven global",
+        purpose="a test of nonlinear dynamics with a free end",
+        table={10: 1.050146692049, 20: 1.048392751923, 50: 1.047900683028},
+        table_accuracy=5e-13,
+    )
+
+
+def scalar_flow(horizon: float = 1.0, target: float = 2.0) -> ClassicProblem:
+    """Carry 1 to a target y > 0 by a linear flow.
+
+        x' = w x, x(0) = 1, x(T) = y;   min Int w^2 = (ln y)^2 / T,   w = ln y / T
+
+    The constraint is Int w = ln y, so that by Cauchy-Schwarz a constant w is best.
+
+    Args:
+        horizon: T.
+        target: y.
+
+    Raises:
+        ValueError: a target that is not positive, which no flow reaches.
+    """
+    if not target > 0:
+        raise ValueError(f"the target must be positive, as the flow is, got {target}.")
+    x, w = ca.SX.sym("x"), ca.SX.sym("w")
+    problem = OptimalControlProblem(
+        state=x,
+        control=w,
+        dynamics=w * x,
+        horizon=horizon,
+        initial_state=[1.0],
+        control_cost=w**2,
+        terminal_constraints=[Constraint("target", x, target, target)],
+    )
+    optimum = math.log(target) ** 2 / horizon
+    return ClassicProblem(
+        name="scalar linear flow",
+        problem=problem,
+        optimum=optimum,
+        accuracy=EXACT,
+        source="closed form, see the docstring",
+        purpose="a test of interpolation, whose cost is 1/T",
+        table=dict.fromkeys(ANY_INTERVALS, optimum),
+        **_constant_rate(math.log(target), horizon),
+    )
+
+
+def soft_scalar_flow(horizon: float = 10.0) -> ClassicProblem:
+    """The same flow with the target 2 in the cost.
+
+        x' = w x, x(0) = 1;   min Int w^2 + (x(T) - 2)^2 = min_a a^2 / T + (e^a - 2)^2
+
+    with a = Int w; the constant w = a / T is best for every a. The derivative in a,
+    2 [a / T + (e^a - 2) e^a], is negative for a <= 0 and increases beyond, so that its root is
+    the global minimum.
+
+    Args:
+        horizon: T.
+    """
+    x, w = ca.SX.sym("x"), ca.SX.sym("w")
+    target = 2.0
+    problem = OptimalControlProblem(
+        state=x,
+        control=w,
+        dynamics=w * x,
+        horizon=horizon,
+        initial_state=[1.0],
+        control_cost=w**2,
+        terminal_cost=(x - target) ** 2,
+    )
+
+    def slope(a: float) -> float:
+        return a / horizon + (math.exp(a) - target) * math.exp(a)
+
+    exponent = float(brentq(slope, 0.0, math.log(target), xtol=1e-15, rtol=1e-15))
+    optimum = exponent**2 / horizon + (math.exp(exponent) - target) ** 2
+    return ClassicProblem(
+        name="soft scalar linear flow",
+        problem=problem,
+        optimum=optimum,
+        accuracy=EXACT,
+        source="a scalar equation, see the docstring",
+        purpose="a test of a terminal cost in place of a constraint",
+        table=dict.fromkeys(ANY_INTERVALS, optimum),
+        **_constant_rate(exponent, horizon),
+    )
+
+
+def _constant_rate(exponent: float, horizon: float) -> dict[str, Callable[[float], Array]]:
+    """Control w = a / T of x' = w x, and costate p = -2 w / x from dH/dw = 2 w + p x = 0."""
+    w = exponent / horizon
+    return {
+        "costate": lambda t: np.array([[-2.0 * w * math.exp(-w * t)]]),
+        "control": lambda t: np.array([w]),
+    }
+
+
+def linear_network(
+    target: ArrayLike = ((2.0, 0.5), (0.5, 1.0)), horizon: float = 1.0
+) -> ClassicProblem:
+    """Carry the columns of the identity to those of a matrix M by one linear flow.
+
+        X' = W X, X(0) = I, X(T) = M;   min Int |W|_F^2 = |log M|_F^2 / T,   W = log M / T
+
+    The columns are members that share the control W, stacked column by column. A W constant in
+    time is optimal, so that the cost is the same for every number of layers.
+
+    Args:
+        target: M, symmetric positive definite.
+        horizon: T.
+
+    Raises:
+        ValueError: M is not symmetric positive definite.
+    """
+    M = np.array(target, dtype=float)
+    if M.ndim != 2 or M.shape[0] != M.shape[1] or not np.array_equal(M, M.T):
+        raise ValueError(f"the target must be a symmetric matrix, got {M.tolist()}.")
+    eigenvalues, vectors = np.linalg.eigh(M)
+    if not eigenvalues[0] > 0:
+        raise ValueError(
+            f"the target must be positive definite, its smallest eigenvalue is {eigenvalues[0]:g}."
+        )
+    d = len(M)
+    x, W, y = ca.SX.sym("x", d), ca.SX.sym("W", d, d), ca.SX.sym("y", d)
+    problem = OptimalControlProblem(
+        state=x,
+        control=ca.vec(W),
+        dynamics=W @ x,
+        horizon=horizon,
+        initial_state=np.eye(d),
+        control_cost=ca.sumsqr(W),
+        terminal_constraints=[Constraint("target", x - y)],
+        data=y,
+        member_data=M.T,
+    )
+    optimum = float((np.log(eigenvalues) ** 2).sum()) / horizon
+    weights = vectors @ np.diag(np.log(eigenvalues)) @ vectors.T / horizon
+
+    def costate(t: float) -> Array:
+        # dH/dW = 2 W + P X^T = 0, one column of P per member; all of these matrices commute.
+        return -2.0 * weights @ expm(-t * weights)
+
+    return ClassicProblem(
+        name="linear network",
+        problem=problem,
+        optimum=optimum,
+        accuracy=EXACT,
+        source="closed form for symmetric positive definite M, global",
+        purpose="a test of an ensemble that shares its control",
+        table=dict.fromkeys(ANY_INTERVALS, optimum),
+        costate=costate,
+        control=lambda t: weights.ravel(order="F"),
+    )
+
+
+def conjugate_point(horizon: float = 3.0) -> ClassicProblem:
+    """A point that satisfies the first-order conditions for every T, but is a minimum for T < pi.
+
+        x' = u, x(0) = x(T) = 0;   min 1/2 Int u^2 - x^2 = 0 for T <= pi, -inf for T > pi
+
+    by Wirtinger's inequality: pi^2 Int x^2 <= T^2 Int x'^2.
+
+    Args:
+        horizon: T.
+    """
+    x, u = ca.SX.sym("x"), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=u,
+        horizon=horizon,
+        initial_state=[0.0],
+        running_cost=(u**2 - x**2) / 2,
+        terminal_constraints=[Constraint("return", x)],
+    )
+    is_minimum = horizon <= math.pi
+    return ClassicProblem(
+        name="conjugate point",
+        problem=problem,
+        optimum=0.0 if is_minimum else -math.inf,
+        accuracy=EXACT,
+        source="Gelfand and Fomin, Calculus of Variations (1963), on conjugate points",
+        purpose="a test of the second-order conditions",
+        table=dict.fromkeys((10, 20), 0.0) if is_minimum else {},
+        costate=(lambda t: np.zeros((1, 1))) if is_minimum else None,
+        control=(lambda t: np.zeros(1)) if is_minimum else None,
+    )
+
+
+def bryson_denham(limit: float = 1.0 / 9.0) -> ClassicProblem:
+    """Reverse a unit velocity in unit time without going further than a limit l.
+
+        x' = v, v' = u, (0, 1) to (0, -1), x <= l;   min 1/2 Int u^2
+
+        J = 4 / (9 l)              l <= 1/6, x rests at l on an arc
+        J = 2 + 6 (1 - 4 l)^2      1/6 <= l <= 1/4, x touches l at t = 1/2
+        J = 2                      1/4 <= l, the limit is idle
+
+    With N equal intervals, N even, the touching parabola costs 2 + 6 (1 - 4 l)^2 / (1 - 4/N^2), as
+    for the double integrator on each half, and the idle one 2.
+
+    Args:
+        limit: l > 0.
+
+    Raises:
+        ValueError: a limit that is not positive, which the initial velocity passes at once.
+    """
+    if not limit > 0:
+        raise ValueError(f"the limit must be positive, got {limit}.")
+    x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=ca.vertcat(x[1], u),
+        horizon=1.0,
+        initial_state=[0.0, 1.0],
+        control_cost=u**2 / 2,
+        terminal_constraints=[Constraint("reversal", x, [0.0, -1.0], [0.0, -1.0])],
+        state_bounds=([-np.inf, -np.inf], [limit, np.inf]),
+    )
+    if limit >= 1 / 4:
+        regime, optimum, table = "idle", 2.0, dict.fromkeys((1, 2, 10), 2.0)
+    elif limit >= 1 / 6:
+        regime, optimum = "touching", 2.0 + 6.0 * (1.0 - 4.0 * limit) ** 2
+        table = {N: 2.0 + 6.0 * (1.0 - 4.0 * limit) ** 2 / (1.0 - 4.0 / N**2) for N in (4, 10)}
+    else:
+        regime, optimum, table = "resting", 4.0 / (9.0 * limit), {}
+
+    def control(t: float) -> Array:
+        t = min(t, 1.0 - t)
+        if limit >= 1 / 4:
+            return np.array([-2.0])
+        if limit >= 1 / 6:
+            return np.array([-2.0 - 6.0 * (1.0 - 4.0 * limit) * (1.0 - 4.0 * t)])
+        return np.array([-2.0 / (3.0 * limit) * max(0.0, 1.0 - t / (3.0 * limit))])
+
+    return ClassicProblem(
+        name=f"Bryson-Denham, {regime}",
+        problem=problem,
+        optimum=optimum,
+        accuracy=EXACT,
+        source="Bryson, Denham and Dreyfus, AIAA J. 1 (1963), 2544-2550",
+        purpose=f"a test of a bound on the state, {regime}",
+        table=table,
+        control=control,
+    )
+
+
+CLASSICS = (
+    double_integrator(),
+    hypersensitive(),
+    van_der_pol(),
+    scalar_flow(),
+    soft_scalar_flow(),
+    linear_network(),
+    conjugate_point(),
+    bryson_denham(),
+    bryson_denham(1.0 / 5.0),
+    bryson_denham(3.0 / 10.0),
+)

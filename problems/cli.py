@@ -1,0 +1,246 @@
+"""The command line `turnpike`: from a data set to a certified optimum.
+
+Exit codes: 0 solved; 1 ran, but not solved; 2 the request was wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ocp import Iteration, SolveOptions, Status
+from ocp.nlp import Progress
+from ocp.storage import check_writable
+from problems.arguments import REQUEST_WRONG, RequestError, parse
+from problems.datasets import DATASETS, Dataset, encode, load, standardize
+from problems.figures import check_figure_path, save_figure
+from problems.interpolation import minimal_norm, unreachable
+from problems.learning import LearningProblem
+from problems.losses import LOSSES
+from problems.regularizers import PENALTIES
+from problems.report import report, table
+from problems.solution_file import SCHEMES, differences, load_solution, save_solution
+from problems.training import LearningSolution, SmoothedSolution, train
+from problems.vector_fields import ACTIVATIONS, FIELDS
+
+SOLVED, NOT_SOLVED, INTERRUPTED = 0, 1, 130  # exit codes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    options = parse(arguments)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "datasets": _datasets,
+        "solve": _solve,
+        "interpolate": _solve,
+        "check": _check,
+        "show": _show,
+    }
+    try:
+        return commands[options.command](options)
+    except ValueError as error:
+        _say(options.command, str(error))
+        return REQUEST_WRONG
+    except KeyboardInterrupt:
+        _say(options.command, "interrupted before there was anything to keep.")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stderr.close()
+        return NOT_SOLVED
+
+
+def _say(command: str, message: str) -> None:
+    print(f"turnpike {command}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _datasets(options: argparse.Namespace) -> int:
+    if options.json:
+        found = {
+            d.name: {
+                "description": d.description,
+                "inputs": d.inputs,
+                "task": d.task,
+                "samples": d.samples,
+                "extra": d.extra,
+            }
+            for d in DATASETS.values()
+        }
+        print(json.dumps(found))
+        return SOLVED
+    print(f"{'name':<15}{'inputs':>7}{'samples':>9}  {'task':<12}description")
+    for d in DATASETS.values():
+        needs = f" (needs turnpike[{d.extra}])" if d.extra else ""
+        print(f"{d.name:<15}{d.inputs:>7}{d.samples:>9}  {d.task:<12}{d.description}{needs}")
+    return SOLVED
+
+
+def _problem(options: argparse.Namespace) -> tuple[LearningProblem, dict[str, Any]]:
+    """The problem asked for, and what there is to remember of its data."""
+    raw = load(
+        options.data, samples=options.samples, seed=options.seed, target_columns=options.target
+    )
+    dataset: Dataset = encode(raw, options.loss)
+    remembered: dict[str, Any] = {}
+    if options.standardize:
+        dataset, mean, scale = standardize(dataset)
+        remembered = {"input_mean": mean.tolist(), "input_scale": scale.tolist()}
+    if options.hidden is not None and options.field != "bottleneck":
+        raise RequestError(f"--hidden is for the bottleneck field, got field {options.field}.")
+    problem = LearningProblem(
+        dataset,
+        field=FIELDS[options.field],
+        activation=ACTIVATIONS[options.activation],
+        width=options.width,
+        hidden=options.hidden,
+        horizon=options.horizon,
+        layers=options.layers,
+        scheme=SCHEMES[options.scheme],
+        substeps=options.substeps,
+        loss=LOSSES[options.loss],
+        terminal=options.terminal,
+        tracking=options.tracking,
+        weight_decay=options.weight_decay,
+        penalty=PENALTIES[options.penalty],
+        bound=options.bound,
+        trained_readout=options.readout == "trained",
+    )
+    if options.command == "interpolate":
+        problem = minimal_norm(problem)
+    return problem, remembered
+
+
+def _solve(options: argparse.Namespace) -> int:
+    if options.save:
+        check_writable(options.save)
+    if options.plot:
+        check_figure_path(options.plot)
+    problem, remembered = _problem(options)
+    if problem.samples == 1:
+        _say(options.command, "note: one sample only; any network that moves it will do.")
+    solve_options = SolveOptions(
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+        time_limit=options.time_limit or float("inf"),
+    )
+    reason = unreachable(problem) if problem.interpolation else None
+    with _progress(options) as (progress, finished), _executor(options.workers) as executor:
+        solution = train(
+            problem,
+            seed=options.seed,
+            starts=options.starts,
+            options=solve_options,
+            executor=executor,
+            progress=progress,
+            finished=finished,
+        )
+    if reason is not None:
+        _say(options.command, reason)
+        verdict = replace(solution.solution, status=Status.INFEASIBLE, message=reason)
+        solution = replace(solution, solution=verdict)
+    _print(solution.report, options.json)
+    kept = _keep(solution, options, remembered)
+    assert solution.starts is not None
+    if not solution.starts.is_complete:
+        return INTERRUPTED
+    if not kept:
+        return REQUEST_WRONG
+    return SOLVED if solution.status is Status.SOLVED else NOT_SOLVED
+
+
+def _keep(
+    solution: LearningSolution, options: argparse.Namespace, remembered: dict[str, Any]
+) -> bool:
+    """Save and draw; a failure of one does not stop the other."""
+    asked = {
+        name: getattr(options, name)
+        for name in (
+            "data",
+            "target",
+            "standardize",
+            "samples",
+            "seed",
+            "starts",
+            "method",
+            "tolerance",
+            "max_iterations",
+            "time_limit",
+            "workers",
+        )
+    }
+    kept = True
+    if options.save:
+        try:
+            save_solution(options.save, solution, {**asked, **remembered})
+        except ValueError as error:
+            _say(options.command, str(error))
+            kept = False
+    if options.plot:
+        try:
+            save_figure(solution, options.plot)
+        except ValueError as error:
+            _say(options.command, str(error))
+            kept = False
+    return kept
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(result, allow_nan=False) if as_json else table(result), flush=True)
+
+
+def _check(options: argparse.Namespace) -> int:
+    saved = load_solution(options.file)
+    fresh = report(saved.solution)
+    found = differences(saved)
+    _print({**fresh, "differences": found} if options.json else fresh, options.json)
+    for difference in found:
+        _say("check", f"{options.file}: {difference}.")
+    return NOT_SOLVED if found or saved.solution.status is not Status.SOLVED else SOLVED
+
+
+def _show(options: argparse.Namespace) -> int:
+    check_figure_path(options.output)
+    save_figure(load_solution(options.file).solution, options.output)
+    print(f"wrote {Path(options.output)}")
+    return SOLVED
+
+
+@contextmanager
+def _progress(
+    options: argparse.Namespace,
+) -> Iterator[tuple[Progress | None, Callable[[SmoothedSolution], None] | None]]:
+    """A progress bar on standard error, if that is a terminal."""
+    if options.quiet or not sys.stderr.isatty():
+        yield None, None
+        return
+    with tqdm(total=options.starts, unit="start", file=sys.stderr, leave=False) as bar:
+
+        def iteration(at: Iteration) -> None:
+            bar.set_postfix_str(
+                f"iteration {at.number}, J {at.objective:.6g}, infeasibility {at.infeasibility:.1e}"
+            )
+
+        def finished(solution: SmoothedSolution) -> None:
+            bar.update()
+
+        yield iteration, finished
+
+
+@contextmanager
+def _executor(workers: int | None) -> Iterator[Executor | None]:
+    if workers is None or workers == 1:
+        yield None
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+

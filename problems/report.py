@@ -1,0 +1,111 @@
+"""The report of a solution: the JSON object of the command line, and a table for people."""
+
+from __future__ import annotations
+
+import math
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from problems.training import LearningSolution
+
+TURNPIKE_LATER = "the turnpike report arrives with a later version"
+
+
+def report(solution: LearningSolution) -> dict[str, Any]:
+    """Everything about a solution that is a number or a word; None where there is none."""
+    problem, certificate = solution.problem, solution.certificate
+    result: dict[str, Any] = {
+        "status": solution.status.value,
+        "message": solution.solution.message,
+        "objective": number(solution.solution.objective),
+        "training_error": number(solution.errors[-1]),
+        "running_error": number(problem.running_error(solution.trajectory)),
+        "control_energy": number(solution.control_energy),
+    }
+    if problem.interpolation:
+        result["multipliers"] = solution.multipliers.tolist()
+    result["certificate"] = {
+        "stationarity": number(certificate.stationarity),
+        "dynamics": number(certificate.dynamics),
+        "constraints": number(certificate.constraints),
+        "min_reduced_hessian_eigenvalue": number(certificate.min_reduced_hessian_eigenvalue),
+        "energy_drift": number(certificate.energy_drift),
+        "refined_training_error": number(solution.refined_error),
+        "step_times_lipschitz": number(problem.step_times_lipschitz(solution.trajectory)),
+        "smoothing": solution.smoothing,
+    }
+    if solution.starts is not None:
+        minima = solution.starts.minima
+        result["starts"] = {
+            "tried": len(solution.starts.solutions),
+            "solved": sum(minimum.count for minimum in minima),
+            "distinct_objectives": [minimum.solution.objective for minimum in minima],
+            "best_found": minima[0].count if minima else 0,
+        }
+    if problem.tracking > 0 and not problem.interpolation:
+        result["turnpike"] = {"verdict": "none", "reason": TURNPIKE_LATER}
+    result["method"] = "shooting"
+    result["iterations"] = solution.solution.iterations
+    result["seconds"] = solution.solution.build_seconds + solution.solution.solve_seconds
+    result["backend_status"] = solution.solution.backend_status
+    result["versions"] = versions()
+    return result
+
+
+def number(value: float | None) -> float | None:
+    """A finite float, or None; JSON knows neither NaN nor infinity."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("turnpike", "casadi", "numpy", "scipy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a source tree
+            found[package] = "not installed"
+    return found
+
+
+ROWS = (
+    ("status", "status"),
+    ("objective", "objective J"),
+    ("training_error", "training error E(x(T))"),
+    ("running_error", "running error Int E dt"),
+    ("control_energy", "control energy Int |u|^2 dt"),
+    ("stationarity", "stationarity residual"),
+    ("dynamics", "dynamics residual"),
+    ("constraints", "constraint violation"),
+    ("min_reduced_hessian_eigenvalue", "smallest eigenvalue of the reduced Hessian"),
+    ("energy_drift", "drift of the conserved quantity"),
+    ("refined_training_error", "training error of the re-integrated ODE"),
+    ("step_times_lipschitz", "max h |w| Lip(s)"),
+    ("smoothing", "certificate holds at smoothing width"),
+    ("iterations", "iterations"),
+    ("seconds", "seconds"),
+)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The report for people, one quantity a line."""
+    flat = {**result, **result["certificate"]}
+    lines = [f"{label:<44}{cell(flat[key])}" for key, label in ROWS if key in flat]
+    starts = result.get("starts")
+    if starts and starts["tried"] > 1:
+        best = ", ".join(f"{value:.8g}" for value in starts["distinct_objectives"][:5])
+        lines.append(f"{'starts tried, solved':<44}{starts['tried']}, {starts['solved']}")
+        lines.append(f"{'distinct minima':<44}{len(starts['distinct_objectives'])}: {best}")
+        lines.append(f"{'best minimum found':<44}{starts['best_found']} times")
+    if "turnpike" in result:
+        lines.append(f"{'turnpike':<44}{result['turnpike']['reason']}")
+    lines.append(result["message"])
+    return "\n".join(lines)
+
+
+def cell(value: object) -> str:
+    """A table cell: ten digits for numbers, a dash for nothing."""
+    if value is None:
+        return "-"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
