@@ -252,7 +252,7 @@ class _Conditions:
             return np.zeros(0)
         costates = adjoint(self.linearization, self._base)
         gradient = reduced_gradient(self.linearization, costates, self._base).value
-        values = np.linalg.lstsq(rows.jacobian.T, -gradient, rcond=None)[0]
+        values = np.asarray(np.linalg.lstsq(rows.jacobian.T, -gradient, rcond=None)[0], dtype=float)
         if ((values >= rows.lower) & (values <= rows.upper)).all():
             return values
         fixed = rows.upper <= rows.lower

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -114,9 +114,7 @@ def _options(program: NonlinearProgram, options: IpoptOptions, watch: _Watch) ->
     z, p = ca.MX.sym("x", program.lower.size), ca.MX.sym("p", 0)
     sigma, multipliers = ca.MX.sym("sigma"), ca.MX.sym("lam", program.constraint_lower.size)
     named = {
-        "grad_f": ca.Function(
-            "nlp_grad_f", [z, p], [program.objective(z), program.gradient(z)]
-        ),
+        "grad_f": ca.Function("nlp_grad_f", [z, p], [program.objective(z), program.gradient(z)]),
         "jac_g": ca.Function("nlp_jac_g", [z, p], [program.constraints(z), program.jacobian(z)]),
         "hess_lag": ca.Function(
             "nlp_hess_l", [z, p, sigma, multipliers], [program.hessian(z, sigma, multipliers)]
@@ -182,7 +180,7 @@ class _Watch(ca.Callback):
     def get_sparsity_in(self, i: int) -> ca.Sparsity:
         return ca.Sparsity.dense(self.sizes.get(ca.nlpsol_out(i), 0), 1)
 
-    def eval(self, arguments: list[ca.DM]) -> list[float]:
+    def eval(self, arguments: Sequence[ca.DM]) -> list[float]:
         values = {ca.nlpsol_out(i): argument for i, argument in enumerate(arguments)}
         point = values["x"].full().ravel()
         if np.isfinite(point).all():

@@ -1,4 +1,4 @@
-"""Optimal control problems in continuous time, for one state or for an ensemble that shares a control.
+"""Optimal control problems in continuous time, for one state or an ensemble sharing a control.
 
     minimise    sum_i [ Phi(x_i(T), p, d_i) + Int_0^T L(t, x_i, u, p, d_i) dt ]
                 + Int_0^T R(t, u, p) dt + rho Int_0^T |u'|^2 dt + Q(p)
@@ -25,6 +25,10 @@ UNBOUNDED: Bounds = (-np.inf, np.inf)
 
 def _empty() -> ca.SX:
     return ca.SX(0, 1)
+
+
+def _zero() -> ca.SX:
+    return ca.SX(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +96,8 @@ class OptimalControlProblem:
         path_constraints: hard ones hold at the start of every interval, soft ones are integrated.
         terminal_constraints: at every member's end state.
         control_constraints: of t, u, p only, counted once for each interval.
-        state_bounds, control_bounds, parameter_bounds: (lower, upper), scalars or one per component.
+        state_bounds, control_bounds, parameter_bounds: (lower, upper), each a scalar or one value
+            per component.
         parameter: symbols p.
         data: symbols d of a member's own data.
         member_data: (N, number of data), one row per member.
@@ -108,11 +113,11 @@ class OptimalControlProblem:
     dynamics: ca.SX
     horizon: float
     initial_state: ArrayLike
-    running_cost: ca.SX | float = 0.0
-    terminal_cost: ca.SX | float = 0.0
-    control_cost: ca.SX | float = 0.0
+    running_cost: ca.SX = field(default_factory=_zero)
+    terminal_cost: ca.SX = field(default_factory=_zero)
+    control_cost: ca.SX = field(default_factory=_zero)
     control_rate_weight: float = 0.0
-    parameter_cost: ca.SX | float = 0.0
+    parameter_cost: ca.SX = field(default_factory=_zero)
     path_constraints: Sequence[Constraint] = ()
     terminal_constraints: Sequence[Constraint] = ()
     control_constraints: Sequence[Constraint] = ()
@@ -211,7 +216,7 @@ class OptimalControlProblem:
             not ca.depends_on(ca.vertcat(*expressions), self.time)
             and self.control_rate_weight == 0.0
             and all(c.is_soft for c in self.path_constraints)
-            and not np.isfinite([lower, upper]).any()
+            and not (np.isfinite(lower).any() or np.isfinite(upper).any())
         )
 
     @property

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +78,10 @@ class ButcherTableau:
 
     def step(
         self,
-        rate: Callable[[Vector, float], Vector],
+        rate: Callable[[Vector, Any], Vector],
         state: Vector,
-        time: float,
-        step: float,
+        time: Any,
+        step: Any,
     ) -> tuple[Vector, list[Vector]]:
         """One explicit step of `state' = rate(state, time)`: the next state and the stages X_i.
 
@@ -101,8 +101,8 @@ class ButcherTableau:
         return _combine(state, step, self.b, rates), stages
 
 
-def _combine(state: Vector, step: float, weights: NDArray[np.float64], rates: list) -> Vector:
-    """state + step sum_i weights_i rates_i, without the terms of zero weight."""
+def _combine(state: Vector, step: Any, weights: NDArray[np.float64], rates: list) -> Vector:
+    """The sum state + step sum_i weights_i rates_i, without the terms of zero weight."""
     result = state
     for weight, rate in zip(weights, rates, strict=True):
         if weight != 0.0:
@@ -133,7 +133,9 @@ def order_residuals(tableau: ButcherTableau, order: int) -> list[float]:
     return [float(left - right) for p, left, right in conditions if p <= order]
 
 
-def _tableau(name: str, a: list[list[float]], b: list[float], order: int, source: str):
+def _tableau(
+    name: str, a: list[list[float]], b: list[float], order: int, source: str
+) -> ButcherTableau:
     return ButcherTableau(name, np.array(a), np.array(b), order, source)
 
 

@@ -16,6 +16,7 @@ Source: Bock and Plitt, IFAC Proc. Vol. 17 (1984), 1603-1608.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,8 +83,9 @@ class Shooting:
         """Rows in g of the slacks, their signs (-1 for s+, +1 for s-) and their weights."""
         lower, upper, weight = self._row_data
         soft = np.isfinite(weight)
-        above, below = np.flatnonzero(soft & np.isfinite(upper)), np.flatnonzero(
-            soft & np.isfinite(lower)
+        above, below = (
+            np.flatnonzero(soft & np.isfinite(upper)),
+            np.flatnonzero(soft & np.isfinite(lower)),
         )
         rows = np.concatenate([above, below])
         signs = np.concatenate([-np.ones(above.size), np.ones(below.size)])
@@ -170,7 +172,7 @@ class Shooting:
         linear = _sparse(linear_rows, linear_columns, linear_values, (rows, self.size))
 
         objective = ca.dot(ca.DM(weights), z[self._slack_offset :])
-        gradients = [ca.DM(weights)]
+        gradients = [ca.MX(ca.DM(weights))]
         gradient_places = [slack_columns]
         outputs, output_places = [], []
         jacobian_values, jacobian_rows, jacobian_columns = [], [], []
@@ -252,9 +254,7 @@ class Shooting:
             ValueError: the trajectory's sizes are not the problem's.
         """
         self._check(trajectory)
-        z = np.concatenate(
-            [*[state.ravel() for state in trajectory.states], trajectory.decisions]
-        )
+        z = np.concatenate([*[state.ravel() for state in trajectory.states], trajectory.decisions])
         slack_rows, signs, _ = self._slacks
         if not slack_rows.size:
             return z
@@ -294,9 +294,7 @@ class Shooting:
         )
         everything = point[self._decision_offset : self._slack_offset]
         controls = tuple(everything[s].copy() for s in staged.control_slices[:-1])
-        return Trajectory(
-            states, controls, everything[staged.parameter_slice].copy(), staged.times
-        )
+        return Trajectory(states, controls, everything[staged.parameter_slice].copy(), staged.times)
 
     def costates(self, result: NLPResult) -> tuple[Array, ...]:
         """Costates of stages 1, ..., K from the multipliers of the defects, each (N, n_k)."""
@@ -316,7 +314,7 @@ class Shooting:
         )
 
 
-def _short(shapes: list[tuple[int, ...]]) -> str:
+def _short(shapes: Sequence[tuple[int, ...]]) -> str:
     return f"{len(shapes)} x {shapes[0]}" if len(set(shapes)) == 1 else str(shapes)
 
 

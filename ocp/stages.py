@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import casadi as ca
 import numpy as np
@@ -87,8 +88,7 @@ class StageFunction:
         successor, cost, rows = self.function(v, g)
         jacobian = ca.jacobian(ca.vertcat(successor, rows), v)
         gradient = ca.jacobian(cost, v)
-        outputs = [ca.vertcat(*jacobian.nonzeros()), ca.vertcat(*gradient.nonzeros())]
-        return ca.Function("first", [v, g], [ca.densify(ca.SX(e)) for e in outputs])
+        return ca.Function("first", [v, g], [_nonzeros(jacobian), _nonzeros(gradient)])
 
     @cached_property
     def second(self) -> ca.Function:
@@ -98,8 +98,7 @@ class StageFunction:
         outputs = ca.vertcat(successor, rows)
         sigma, multipliers = ca.SX.sym("sigma"), ca.SX.sym("lam", outputs.numel())
         hessian = ca.triu(ca.hessian(sigma * cost + ca.dot(multipliers, outputs), v)[0])
-        values = ca.densify(ca.SX(ca.vertcat(*hessian.nonzeros())))
-        return ca.Function("second", [v, g, sigma, multipliers], [values])
+        return ca.Function("second", [v, g, sigma, multipliers], [_nonzeros(hessian)])
 
     @cached_property
     def patterns(self) -> tuple[tuple[NDArray, NDArray], NDArray, tuple[NDArray, NDArray]]:
@@ -146,6 +145,10 @@ class StageFunction:
         hessian[:, i, j] = values.full().T
         hessian[:, j, i] = hessian[:, i, j]
         return hessian
+
+
+def _nonzeros(matrix: ca.SX) -> ca.SX:
+    return ca.reshape(ca.densify(matrix.nz[:]), matrix.nnz(), 1)
 
 
 def _triplet(matrix: ca.SX) -> tuple[NDArray, NDArray]:
@@ -269,7 +272,7 @@ class StagedProblem:
     def control_slices(self) -> tuple[slice, ...]:
         """Where u^k stands among the decisions (u^0, ..., u^{K-1}, p)."""
         ends = np.cumsum([0] + [stage.control_size for stage in self.stages])
-        return tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
 
     @property
     def parameter_slice(self) -> slice:
@@ -421,9 +424,7 @@ def _interval_function(
                     rows.append(soft_(point, u, p, d, at))
                     soft_weights.append(float(weight) / substeps)
         state = successor
-    function = StageFunction.of(
-        "interval", [x, u, p], [d, t, h], state, cost, ca.vertcat(*rows)
-    )
+    function = StageFunction.of("interval", [x, u, p], [d, t, h], state, cost, ca.vertcat(*rows))
     return function, soft_weights
 
 
@@ -439,9 +440,7 @@ def _shared_terms(problem: OptimalControlProblem, grid: TimeGrid) -> tuple[Share
         )
         for k, (time, step) in enumerate(zip(grid.nodes[:-1], grid.steps, strict=True)):
             constants = np.array([time, step])
-            terms.append(
-                SharedTerm("control", function, (k,), constants, _rows(constraints, step))
-            )
+            terms.append(SharedTerm("control", function, (k,), constants, _rows(constraints, step)))
     if problem.control_rate_weight > 0:
         after, weight = ca.SX.sym("u_next", u.numel()), ca.SX.sym("w")
         function = StageFunction.of(
@@ -462,7 +461,9 @@ def _rows(constraints: Sequence[Constraint], share: float = 1.0) -> Rows:
     names: list[str] = []
     for constraint in constraints:
         size = constraint.expression.numel()
-        names += [constraint.name] if size == 1 else [f"{constraint.name}[{j}]" for j in range(size)]
+        names += (
+            [constraint.name] if size == 1 else [f"{constraint.name}[{j}]" for j in range(size)]
+        )
     return Rows(
         tuple(names),
         np.concatenate([np.zeros(0), *[np.asarray(c.lower) for c in constraints]]),

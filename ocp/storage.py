@@ -50,7 +50,8 @@ def save_arrays(
             dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             try:
-                np.savez_compressed(file, metadata=np.array(text), **dict(arrays))
+                content: dict[str, Any] = {**arrays, "metadata": np.array(text)}
+                np.savez_compressed(file, **content)
                 file.flush()
                 os.fsync(file.fileno())
                 os.replace(file.name, path)

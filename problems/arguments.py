@@ -106,7 +106,9 @@ def _later(text: str) -> NoReturn:
 
 
 def _add_problem(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="a name from `turnpike datasets`, .csv or .npz")
+    parser.add_argument(
+        "data", metavar="DATA", help="a name from `turnpike datasets`, .csv or .npz"
+    )
     add = parser.add_argument_group("data").add_argument
     add("--target", type=_columns, metavar="COL[,COL...]", help="target columns [the last]")
     add("--standardize", action="store_true", help="inputs to zero mean and unit deviation")

@@ -242,5 +242,3 @@ def _executor(workers: int | None) -> Iterator[Executor | None]:
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         yield pool
-
-

@@ -511,9 +511,8 @@ def _scatter(
 
 def _plane(solution: LearningSolution, colouring: _Colouring, axes: Axes) -> Array:
     """Prepare the axes of a flow; positions (K+1, n, 2) of the drawn samples in them."""
-    states = _finite(solution.states)
-    drawn = states[:, colouring.drawn]
-    width = states.shape[2]
+    drawn = _finite(solution.states[:, colouring.drawn])
+    width = drawn.shape[2]
     if width == 1:
         times = np.broadcast_to(solution.times[:, np.newaxis, np.newaxis], drawn.shape)
         drawn = np.concatenate([times, drawn], axis=2)
@@ -521,16 +520,10 @@ def _plane(solution: LearningSolution, colouring: _Colouring, axes: Axes) -> Arr
     elif width == 2:
         axes.set(xlabel="$x_1$", ylabel="$x_2$")
     else:
-        flat = states.reshape(-1, width)
-        flat = flat[np.isfinite(flat).all(axis=1)]
-        mean = flat.mean(axis=0) if flat.size else np.zeros(width)
-        variances, directions = np.linalg.eigh((flat - mean).T @ (flat - mean))
-        leading = directions[:, [-1, -2]]
-        leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), [0, 1]])
+        mean, leading, shares = _principal_plane(solution.states)
         drawn = (drawn - mean) @ leading
-        shares = 100 * np.abs(variances[[-1, -2]]) / (variances.sum() or 1.0)
         first, second = (
-            f"principal component {rank} ({share:.0f} % of the variance)"
+            f"principal component {rank} ({100 * share:.0f} % of the variance)"
             for rank, share in enumerate(shares, start=1)
         )
         axes.set(xlabel=first, ylabel=second)
@@ -540,6 +533,20 @@ def _plane(solution: LearningSolution, colouring: _Colouring, axes: Axes) -> Arr
     if not colouring.names:
         _scale(axes, ScalarMappable(colouring.norm, VALUES), colouring.label)
     return drawn
+
+
+def _principal_plane(states: Array) -> tuple[Array, Array, Array]:
+    """Mean (D,) of all states, two orthonormal columns (D, 2), their parts of the variance (2,)."""
+
+    def layers() -> Iterator[Array]:  # one at a time, for all of them at once may be large
+        return (layer[(np.abs(layer) < HUGE).all(axis=1)] for layer in states)
+
+    mean = sum(layer.sum(axis=0) for layer in layers()) / max(sum(map(len, layers())), 1)
+    scatter = np.asarray(sum((layer - mean).T @ (layer - mean) for layer in layers()))
+    variances, directions = np.linalg.eigh(scatter)
+    leading = directions[:, [-1, -2]]
+    signs = np.sign(leading[np.abs(leading).argmax(axis=0), [0, 1]])
+    return mean, leading * signs, np.abs(variances[[-1, -2]]) / (np.trace(scatter) or 1.0)
 
 
 def _lattice(solution: LearningSolution, lines: int = 15, points: int = 41) -> Array:

@@ -10,6 +10,7 @@ of its points; and a field with bounded speed reaches only so far in the time T.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def _check_order(problem: LearningProblem) -> None:
         return
     a, y = problem.dataset.inputs[:, 0], problem.dataset.targets[:, 0]
     order = np.lexsort((y, a))
-    for i, j in zip(order[:-1], order[1:], strict=True):
+    for i, j in pairwise(order):
         if a[i] < a[j] and y[i] >= y[j]:
             raise ValueError(
                 f"interpolation is infeasible: a flow on the line keeps the order of its points, "

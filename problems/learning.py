@@ -190,6 +190,7 @@ class LearningProblem:
         rate = self.field.rate(x, controls, lambda z: self.activation.function(z, delta))
         z = self._read(x, q)
         decay, readout_decay = self.weight_decay, self.readout_decay
+        assert readout_decay is not None
         terminal: list[Constraint] = []
         path: list[Constraint] = []
         if self.interpolation:
@@ -255,14 +256,12 @@ class LearningProblem:
 
     def decisions(self, weights: Mapping[str, Array], weight: Array, bias: Array) -> Array:
         """Controls by name and the read-out in one vector, as `rollout` takes it."""
-        parameters = np.concatenate([weight.ravel(), bias]) if self.trained_readout else []
+        parameters = np.concatenate([weight.ravel(), bias]) if self.trained_readout else np.zeros(0)
         return np.concatenate([join_arrays(weights).ravel(), parameters])
 
     def weights(self, trajectory: Trajectory) -> dict[str, Array]:
         """Controls by name, each (K, *shape)."""
-        return self.field.split_arrays(
-            trajectory.control_array, self.state_size, self.hidden_size
-        )
+        return self.field.split_arrays(trajectory.control_array, self.state_size, self.hidden_size)
 
     def propagate(self, inputs: ArrayLike, decisions: Array) -> Array:
         """States (K+1, P, D) of new inputs (P, d0) under given controls."""

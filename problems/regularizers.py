@@ -1,8 +1,8 @@
 """Penalties R(u) on the control of a learning problem.
 
-    l2   |u|^2                 (no factor 1/2)
-    l1   sum_j |u_j|           as exact l1 penalties on the soft rows u = 0
-    h1   |u|^2 + |u'|^2        the derivative as sum_k |u^{k+1} - u^k|^2 / h
+l2   |u|^2                 (no factor 1/2)
+l1   sum_j |u_j|           as exact l1 penalties on the soft rows u = 0
+h1   |u|^2 + |u'|^2        the derivative as sum_k |u^{k+1} - u^k|^2 / h
 """
 
 from __future__ import annotations

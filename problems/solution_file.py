@@ -1,9 +1,9 @@
 """Solution files of learning problems: saved, loaded, and checked from their arrays alone.
 
-    times (K+1,)   states (K+1, N, D)   costates (K+1, N, D)   inputs (N, D0)   targets (N, M)
-    w (K, D, D), b (K, D)  or  w1 (K, H, D), b1 (K, H), w2 (K, D, H), b2 (K, D)
-    readout_weight (M, D), readout_bias (M,)
-    metadata: JSON {format_version, options: {...}, result: {...}, dataset: {...}}
+times (K+1,)   states (K+1, N, D)   costates (K+1, N, D)   inputs (N, D0)   targets (N, M)
+w (K, D, D), b (K, D)  or  w1 (K, H, D), b1 (K, H), w2 (K, D, H), b2 (K, D)
+readout_weight (M, D), readout_bias (M,)
+metadata: JSON {format_version, options: {...}, result: {...}, dataset: {...}}
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def options_of(problem: LearningProblem) -> dict[str, Any]:
 def save_solution(
     path: str | Path,
     solution: LearningSolution,
-    options: Mapping[str, Any] = {},  # noqa: B006 - never changed
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a solution file, whole or not at all.
 
@@ -99,7 +99,7 @@ def save_solution(
     }
     metadata = {
         "format_version": FORMAT_VERSION,
-        "options": {**options, **options_of(solution.problem)},
+        "options": {**(options or {}), **options_of(solution.problem)},
         "result": solution.report,
         "dataset": {
             "name": dataset.name,

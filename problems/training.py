@@ -114,9 +114,7 @@ class Start:
         )
         return self._on_exact_network(solution, width)
 
-    def _solve(
-        self, width: float, decisions: Array, iterations: int | None = None
-    ) -> Solution:
+    def _solve(self, width: float, decisions: Array, iterations: int | None = None) -> Solution:
         """Solve at one width within what is left of the time."""
         left = max(self.deadline - time.monotonic(), LEAST_TIME)
         limit = min(iterations or self.options.max_iterations, self.options.max_iterations)
