@@ -38,13 +38,16 @@ from ocp.condensing import (
     reduced_hessian,
     reduced_jacobian,
 )
+from ocp.riccati import is_positive_definite, is_separable
 from ocp.stages import Array, Rows, StagedProblem
 from ocp.trajectory import Trajectory, decision_bounds
 
 ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size, counts as active
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
+KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at the end
 DENSE_LIMIT = 2000  # up to this size all eigenvalues are computed, beyond it one by Lanczos
-SIZE_LIMIT = 8000  # largest reduced Hessian that is formed
+SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
+STACKED_LIMIT = 1000  # largest stacked state of all members for the Riccati recursion
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,9 @@ class Certificate:
         min_reduced_hessian_eigenvalue: smallest eigenvalue of the Hessian of the Lagrangian in the
             decisions, on the null space of the active rows, in units of the cost per unit of
             control squared; None if no direction is left free, or there are too many.
-        curvature_scale: largest absolute entry of that Hessian.
+        is_minimum: whether that Hessian has no negative eigenvalue beyond rounding, or, where it
+            is too large to form, is positive definite by the Riccati recursion; None if neither
+            could be tested.
         energy_drift: (max - min) / max of the absolute Hamiltonian; None if it is not conserved.
         directions: number of free directions that the second-order test looked at.
         costates: of all stages, each (N, n_k).
@@ -71,7 +76,7 @@ class Certificate:
     dynamics: float
     constraints: float
     min_reduced_hessian_eigenvalue: float | None
-    curvature_scale: float
+    is_minimum: bool | None
     energy_drift: float | None
     directions: int
     costates: tuple[Array, ...]
@@ -83,28 +88,21 @@ class Certificate:
         residuals = (self.stationarity, self.dynamics, self.constraints)
         return all(residual <= tolerance for residual in residuals)
 
-    @property
-    def is_minimum(self) -> bool:
-        """Whether no direction of negative curvature was found."""
-        if self.min_reduced_hessian_eigenvalue is None:
-            return self.directions == 0
-        return self.min_reduced_hessian_eigenvalue >= -CURVATURE * self.curvature_scale
-
 
 def certify(staged: StagedProblem, trajectory: Trajectory) -> Certificate:
     """Test a trajectory against the conditions of the module's docstring."""
     linearization = linearize(staged, trajectory)
     conditions = _Conditions(linearization)
-    eigenvalue, scale, directions = conditions.curvature
+    curvature = conditions.curvature
     violation, worst = _violation(linearization)
     return Certificate(
         stationarity=conditions.stationarity,
         dynamics=dynamics_residual(linearization),
         constraints=violation,
-        min_reduced_hessian_eigenvalue=eigenvalue,
-        curvature_scale=scale,
+        min_reduced_hessian_eigenvalue=curvature.eigenvalue,
+        is_minimum=curvature.is_minimum,
         energy_drift=energy_drift(linearization, conditions.costates),
-        directions=directions,
+        directions=curvature.directions,
         costates=conditions.costates,
         multipliers=conditions.multipliers,
         worst=worst,
@@ -189,6 +187,15 @@ class _ActiveRows:
     upper: Array
 
 
+@dataclass(frozen=True)
+class _Curvature:
+    """Smallest eigenvalue on the free directions, what it means, and how many there are."""
+
+    eigenvalue: float | None
+    is_minimum: bool | None
+    directions: int
+
+
 class _Conditions:
     """Multipliers of the active rows, and what is left of the gradient."""
 
@@ -239,7 +246,9 @@ class _Conditions:
         at_lower, at_upper = _touches(decisions, bound_lower), _touches(decisions, bound_upper)
         at_bound = np.flatnonzero(at_lower | at_upper)
         low, high = _intervals(at_lower[at_bound], at_upper[at_bound], np.inf)
-        parts.append(np.eye(staged.decision_size)[at_bound])
+        unit = np.zeros((at_bound.size, staged.decision_size))
+        unit[np.arange(at_bound.size), at_bound] = 1.0
+        parts.append(unit)
         lower.append(low)
         upper.append(high)
         return _ActiveRows(np.vstack(parts), np.concatenate(lower), np.concatenate(upper))
@@ -305,30 +314,45 @@ class _Conditions:
         return residual / scale if scale > 0 else 0.0
 
     @cached_property
-    def curvature(self) -> tuple[float | None, float, int]:
-        """Smallest eigenvalue on the free directions, largest entry, number of directions."""
+    def curvature(self) -> _Curvature:
+        """The second-order test on the directions that the active rows leave free."""
         size = self.staged.decision_size
-        if size > SIZE_LIMIT:
-            return None, 0.0, size
-        hessian = reduced_hessian(self.linearization, self.costates, self.multipliers)
-        if not np.isfinite(hessian).all():
-            return None, np.inf, size
         rows, values = self.rows, self._row_values
         # A kink whose multiplier is at the end of its interval is left to one side: no constraint.
-        margin = 1e-6 * np.where(np.isfinite(rows.upper - rows.lower), rows.upper - rows.lower, 0.0)
+        spread = rows.upper - rows.lower
+        margin = KINK_MARGIN * np.where(np.isfinite(spread), spread, 0.0)
         inner = (values >= rows.lower + margin) & (values <= rows.upper - margin)
         jacobian = rows.jacobian[inner]
         single = np.count_nonzero(jacobian, axis=1) == 1
-        held = np.flatnonzero(np.any(jacobian[single] != 0.0, axis=0))
-        free = np.setdiff1d(np.arange(size), held)
-        reduced = hessian[np.ix_(free, free)]
+        free = ~np.any(jacobian[single] != 0.0, axis=0)
         others = jacobian[~single][:, free]
+        if not free.any():
+            return _Curvature(None, True, 0)
+        if size > SIZE_LIMIT:
+            return self._pivots(free, len(others))
+        hessian = reduced_hessian(self.linearization, self.costates, self.multipliers)
+        if not np.isfinite(hessian).all():
+            return _Curvature(None, None, int(free.sum()))
+        reduced = hessian[np.ix_(free, free)]
         if others.size:
             basis = null_space(others)
             reduced = basis.T @ reduced @ basis
         if not reduced.size:
-            return None, float(np.abs(hessian).max(initial=0.0)), 0
-        return smallest_eigenvalue(reduced), float(np.abs(hessian).max()), len(reduced)
+            return _Curvature(None, True, 0)
+        eigenvalue = smallest_eigenvalue(reduced)
+        is_minimum = eigenvalue >= -CURVATURE * float(np.abs(hessian).max())
+        return _Curvature(eigenvalue, is_minimum, len(reduced))
+
+    def _pivots(self, free: np.ndarray, other_rows: int) -> _Curvature:
+        """By the Riccati recursion, where there are too many decisions for their Hessian."""
+        stacked = self.staged.members * max(stage.state_size for stage in self.staged.stages)
+        directions = int(free.sum()) - other_rows
+        if other_rows or stacked > STACKED_LIMIT or not is_separable(self.linearization):
+            return _Curvature(None, None, directions)
+        positive = is_positive_definite(
+            self.linearization, self.costates, self.multipliers, free
+        )
+        return _Curvature(None, positive, directions)
 
 
 def _touches(values: Array, limit: Array) -> np.ndarray:

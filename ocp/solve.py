@@ -134,7 +134,7 @@ def solve_staged(
 
 def verdict(certificate: Certificate, backend: Status, tolerance: float) -> Status:
     """What the certificate says; the optimiser is asked only why it stopped short."""
-    if certificate.is_stationary(tolerance):
+    if certificate.is_stationary(tolerance) and certificate.is_minimum is not None:
         return Status.SOLVED if certificate.is_minimum else Status.NOT_A_MINIMUM
     return Status.INACCURATE if backend is Status.SOLVED else backend
 
@@ -142,6 +142,8 @@ def verdict(certificate: Certificate, backend: Status, tolerance: float) -> Stat
 def message(status: Status, certificate: Certificate) -> str:
     """A sentence on the status, with the culprit if there is one."""
     sentence = status.sentence
+    if status is Status.INACCURATE and certificate.is_minimum is None:
+        sentence = "There are too many controls for the second-order conditions to be tested."
     if status is Status.INFEASIBLE and certificate.worst:
         sentence += f" Most violated: {certificate.worst}, by {certificate.constraints:.2e}."
     return sentence

@@ -45,8 +45,8 @@ LAST_WIDTH = 1e-8  # where it is meant to end; the cost is then off by no more t
 LAST_WIDTH_AT_TIPS = 1e-6  # the same if samples sit at the tip of a distance, where curvature is
 # 1 / width and rounding is amplified by it
 COARSEST_LAST_WIDTH = 1e-5  # a ladder that gets stuck above this has not solved the problem
-FIRST_RATIO = 0.3  # between neighbouring widths; adapted to what the solver can follow
-SMALLEST_RATIO, LARGEST_RATIO = 0.1, 0.9
+FIRST_RATIO = 0.3  # between neighbouring widths; its square root is taken where the branch is lost
+LARGEST_RATIO = 0.9  # beyond this the ladder is stuck
 RUNG_ITERATIONS = 60  # a warm-started rung that needs more has lost its branch
 SHARPEN_ITERATIONS = 30  # the same for the exact problem
 SHARPEN_EVERY = 1e-2  # the exact problem is tried each time the width has fallen by this
@@ -137,7 +137,7 @@ class Start:
             if not run.is_solved:
                 ratio = ratio**0.5
                 continue
-            kept, width, ratio = run, trial, max(ratio**1.5, SMALLEST_RATIO)
+            kept, width = run, trial
             if self.can_sharpen and width <= sharpen_at:
                 sharpen_at = width * SHARPEN_EVERY
                 exact = self._solve(0.0, kept.trajectory.decisions, SHARPEN_ITERATIONS)
