@@ -13,7 +13,7 @@ multipliers are found here by bounded least squares; nothing is taken from an op
 
 For an autonomous problem the Hamiltonian is constant along an optimum, up to the scheme's order:
 
-    H_k = [l_k + costate^{k+1} . (x^{k+1} - x^k)] / h_k
+    H_k = [l_k + (costate^k + costate^{k+1}) / 2 . (x^{k+1} - x^k)] / h_k
 
 Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), sections 12.3 to 12.5.
 """
@@ -65,7 +65,8 @@ class Certificate:
         is_minimum: whether that Hessian has no negative eigenvalue beyond rounding, or, where it
             is too large to form, is positive definite by the Riccati recursion; None if neither
             could be tested.
-        energy_drift: (max - min) / max of the absolute Hamiltonian; None if it is not conserved.
+        energy_drift: max - min of the Hamiltonian, relative to the largest sum of the absolute
+            values of its two terms; None if it is not conserved.
         directions: number of free directions that the second-order test looked at.
         costates: of all stages, each (N, n_k).
         multipliers: of the rows of every stage (N, r_k), then of every shared term (1, r).
@@ -158,24 +159,25 @@ def _bound_violation(values: Array, lower: Array, upper: Array) -> Array:
 
 
 def energy_drift(linearization: Linearization, costates: tuple[Array, ...]) -> float | None:
-    """Relative variation of the Hamiltonian; None where it is not a conserved quantity."""
+    """Variation of the Hamiltonian relative to the sizes of its terms; None if not conserved."""
     staged = linearization.staged
     sizes = {stage.state_size for stage in staged.stages}
     if not staged.is_autonomous or staged.times is None or len(sizes) > 1:
         return None
     states = linearization.trajectory.states
-    hamiltonian = np.array(
+    motion = np.array(
         [
-            values.cost.sum() + values.penalty + np.sum(costates[k + 1] * (states[k + 1] - x))
-            for k, (values, x) in enumerate(zip(linearization.stages, states[:-1], strict=False))
+            np.sum((costates[k] + costates[k + 1]) / 2 * (states[k + 1] - states[k]))
+            for k in range(staged.intervals)
         ]
     )
+    cost = np.array([v.cost.sum() + v.penalty for v in linearization.stages[:-1]])
     for term, values in zip(staged.shared, linearization.shared, strict=True):
         if len(term.stages) == 1:
-            hamiltonian[term.stages[0]] += values.cost[0] + values.penalty
-    hamiltonian = hamiltonian / np.diff(staged.times)
-    largest = float(np.abs(hamiltonian).max())
-    return float(np.ptp(hamiltonian)) / largest if largest > 0 else 0.0
+            cost[term.stages[0]] += values.cost[0] + values.penalty
+    steps = np.diff(staged.times)
+    scale = float(((np.abs(cost) + np.abs(motion)) / steps).max())
+    return float(np.ptp((cost + motion) / steps)) / scale if scale > 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)
