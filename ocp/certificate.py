@@ -111,14 +111,15 @@ def certify(staged: StagedProblem, trajectory: Trajectory) -> Certificate:
 
 
 def dynamics_residual(linearization: Linearization) -> float:
-    """Largest defect, relative to the largest state (at least 1)."""
+    """Largest defect or residual of a stage's equations, relative to the largest state or 1."""
     states = linearization.trajectory.states
     scale = max(1.0, max(float(np.abs(x).max(initial=0.0)) for x in states))
     defects = [
         float(np.abs(values.successor - states[k + 1]).max(initial=0.0))
         for k, values in enumerate(linearization.stages[:-1])
     ]
-    return max(defects) / scale
+    equations = [float(np.abs(v.equations).max(initial=0.0)) for v in linearization.stages]
+    return max(*defects, *equations) / scale
 
 
 def _violation(linearization: Linearization) -> tuple[float, str]:
@@ -351,9 +352,7 @@ class _Conditions:
         directions = int(free.sum()) - other_rows
         if other_rows or stacked > STACKED_LIMIT or not is_separable(self.linearization):
             return _Curvature(None, None, directions)
-        positive = is_positive_definite(
-            self.linearization, self.costates, self.multipliers, free
-        )
+        positive = is_positive_definite(self.linearization, self.costates, self.multipliers, free)
         return _Curvature(None, positive, directions)
 
 

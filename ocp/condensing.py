@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ocp.stages import Array, Rows, StagedProblem, StageFunction
-from ocp.trajectory import Trajectory, stage_unknowns
+from ocp.trajectory import Trajectory, local_values, stage_unknowns
 
 Multipliers = tuple[Array, ...]  # of every stage (N, r_k), then of every shared term (1, r)
 
@@ -38,8 +38,9 @@ class StageValues:
         successor: (M, n+).
         cost: (M,).
         rows: (M, r).
-        jacobian: (M, n+ + r, nv) of (successor, rows).
-        gradient: (M, nv) of the cost.
+        equations: (M, z), zero where the local unknowns are right.
+        jacobian: (M, n+ + r, unknowns) of (successor, rows), local unknowns eliminated.
+        gradient: (M, unknowns) of the cost, likewise.
         bounds: of the rows.
     """
 
@@ -49,6 +50,7 @@ class StageValues:
     successor: Array
     cost: Array
     rows: Array
+    equations: Array
     jacobian: Array
     gradient: Array
     bounds: Rows
@@ -129,14 +131,15 @@ def linearize(staged: StagedProblem, trajectory: Trajectory) -> Linearization:
 
 def _unknowns(staged: StagedProblem, trajectory: Trajectory, k: int) -> Array:
     control = trajectory.controls[k] if k < staged.intervals else np.zeros(0)
-    return stage_unknowns(trajectory.states[k], control, trajectory.parameters)
+    local = local_values(staged, trajectory, k)
+    return stage_unknowns(trajectory.states[k], local, control, trajectory.parameters)
 
 
 def _evaluate(
     function: StageFunction, v: Array, g: Array, bounds: Sequence[Rows], columns: int
 ) -> list[StageValues]:
     """Values of neighbouring groups of that many columns."""
-    successor, cost, rows = function.values(v, g)
+    successor, cost, rows, equations = function.values(v, g)
     jacobian, gradient = function.derivatives(v, g)
     slices = [slice(b * columns, (b + 1) * columns) for b in range(len(bounds))]
     return [
@@ -147,6 +150,7 @@ def _evaluate(
             successor.T[s],
             cost[s],
             rows.T[s],
+            equations.T[s],
             jacobian[s],
             gradient[s],
             bounds[b],

@@ -1,6 +1,6 @@
 """Optimal control problems in continuous time, for one state or an ensemble sharing a control.
 
-    minimise    sum_i [ Phi(x_i(T), p, d_i) + Int_0^T L(t, x_i, u, p, d_i) dt ]
+    minimise    sum_i [ Phi(x_i(T), x_i(0), p, d_i) + Int_0^T L(t, x_i, u, p, d_i) dt ]
                 + Int_0^T R(t, u, p) dt + rho Int_0^T |u'|^2 dt + Q(p)
     subject to  x_i'(t) = f(t, x_i(t), u(t), p, d_i),   x_i(0) given,   i = 1, ..., N
                 lower <= g(t, x_i, u, p, d_i) <= upper  along the path and at the end, and bounds
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Bounds = tuple[ArrayLike, ArrayLike]
 UNBOUNDED: Bounds = (-np.inf, np.inf)
+FREE = math.nan  # a component of the initial state that is not given
 
 
 def _empty() -> ca.SX:
@@ -86,15 +87,16 @@ class OptimalControlProblem:
         state: (n,) symbols x.
         control: (m,) symbols u.
         dynamics: (n,) expression of x', in the state's unit per unit of time.
-        horizon: T > 0.
-        initial_state: (n,), or (N, n) with one row per member.
+        horizon: T > 0, or an expression of the parameters if the end time is free.
+        initial_state: (n,), or (N, n) with one row per member; FREE (not a number) for components
+            that are free within the state's bounds, in a problem of one member.
         running_cost: L, integrated along every member's path by the scheme and summed.
-        terminal_cost: Phi, at every member's end state, summed.
+        terminal_cost: Phi, at every member's end state, summed; `initial` may occur in it.
         control_cost: R(t, u, p), counted once; exact where the control is constant.
         control_rate_weight: rho, weight of the squared derivative of the control.
         parameter_cost: Q(p), counted once.
         path_constraints: hard ones hold at the start of every interval, soft ones are integrated.
-        terminal_constraints: at every member's end state.
+        terminal_constraints: at every member's end state; `initial` may occur in them.
         control_constraints: of t, u, p only, counted once for each interval.
         state_bounds, control_bounds, parameter_bounds: (lower, upper), each a scalar or one value
             per component.
@@ -102,6 +104,8 @@ class OptimalControlProblem:
         data: symbols d of a member's own data.
         member_data: (N, number of data), one row per member.
         time: symbol t.
+        initial: (n,) symbols of a member's initial state, to couple start and end.
+        maximize: whether the cost is to be maximised; exact penalties still count against it.
 
     Raises:
         ValueError: sizes that do not fit, a value that is not finite, or an expression with
@@ -111,7 +115,7 @@ class OptimalControlProblem:
     state: ca.SX
     control: ca.SX
     dynamics: ca.SX
-    horizon: float
+    horizon: float | ca.SX
     initial_state: ArrayLike
     running_cost: ca.SX = field(default_factory=_zero)
     terminal_cost: ca.SX = field(default_factory=_zero)
@@ -128,6 +132,8 @@ class OptimalControlProblem:
     data: ca.SX = field(default_factory=_empty)
     member_data: ArrayLike | None = None
     time: ca.SX = field(default_factory=lambda: ca.SX.sym("t"))
+    initial: ca.SX = field(default_factory=_empty)
+    maximize: bool = False
 
     def __post_init__(self) -> None:
         n = self.state.numel()
@@ -135,8 +141,12 @@ class OptimalControlProblem:
             raise ValueError(
                 f"dynamics has {self.dynamics.numel()} components, expected {n}, one per state."
             )
-        if not (np.isfinite(self.horizon) and self.horizon > 0):
+        if isinstance(self.horizon, ca.SX) and not ca.symvar(self.horizon):
+            object.__setattr__(self, "horizon", float(self.horizon))
+        if not self.has_free_horizon and not 0 < float(self.horizon) < np.inf:
             raise ValueError(f"the horizon must be positive and finite, got {self.horizon}.")
+        if self.initial.numel() not in (0, n):
+            raise ValueError(f"initial has {self.initial.numel()} symbols, expected {n} or none.")
         initial = np.atleast_2d(np.array(self.initial_state, dtype=float))
         if initial.ndim != 2 or initial.shape[1] != n:
             raise ValueError(
@@ -151,7 +161,13 @@ class OptimalControlProblem:
                 f"{(len(initial), self.data.numel())}: one row per row of initial_state, "
                 "one column per data symbol."
             )
-        for name, values in (("initial_state", initial), ("member_data", data)):
+        if np.isnan(initial).any() and len(initial) > 1:
+            raise ValueError(
+                "initial_state has free components, which only a problem of one member may have; "
+                f"this one has {len(initial)} members."
+            )
+        fixed = np.where(np.isnan(initial), 0.0, initial)
+        for name, values in (("initial_state", fixed), ("member_data", data)):
             if not np.isfinite(values).all():
                 row, column = np.argwhere(~np.isfinite(values))[0]
                 raise ValueError(
@@ -179,7 +195,7 @@ class OptimalControlProblem:
 
     def _check_symbols(self) -> None:
         everything = [self.state, self.control, self.parameter, self.data, self.time]
-        at_end = [self.state, self.parameter, self.data, self.time]
+        at_end = [self.state, self.initial, self.parameter, self.data, self.time]
         of_control = [self.control, self.parameter, self.time]
         allowed: list[tuple[str, ca.SX, list[ca.SX]]] = [
             ("dynamics", self.dynamics, everything),
@@ -188,6 +204,8 @@ class OptimalControlProblem:
             ("control_cost", self.control_cost, of_control),
             ("parameter_cost", self.parameter_cost, [self.parameter]),
         ]
+        if self.has_free_horizon:
+            allowed.append(("horizon", ca.SX(self.horizon), [self.parameter]))
         for kind, symbols in (("path", everything), ("terminal", at_end), ("control", of_control)):
             for constraint in getattr(self, f"{kind}_constraints"):
                 label = f"{kind} constraint {constraint.name!r}"
@@ -200,6 +218,16 @@ class OptimalControlProblem:
                     f"{label} depends on {', '.join(unknown)}, which it may not; use only the "
                     "symbols declared for it as state, control, parameter, data or time."
                 )
+
+    @property
+    def has_free_horizon(self) -> bool:
+        """Whether the end time depends on the parameters."""
+        return isinstance(self.horizon, ca.SX)
+
+    @property
+    def free_initial(self) -> NDArray[np.bool_]:
+        """Which components of the initial state are free, (n,)."""
+        return np.isnan(np.asarray(self.initial_state, dtype=float)[0])
 
     @property
     def is_autonomous(self) -> bool:

@@ -2,11 +2,17 @@
 
     X_i = x_k + h sum_j a_ij f(t_k + c_j h, X_j),    x_{k+1} = x_k + h sum_i b_i f(t_k + c_i h, X_i)
 
-with c_i = sum_j a_ij. A tableau claims an order; `order_residuals` checks the claim against the
-order conditions.
+with c_i = sum_j a_ij. A tableau claims an order; `order_residuals` checks the claim, up to order 4
+against the order conditions, beyond by Butcher's simplifying assumptions
+
+    B(p): sum_i b_i c_i^{k-1} = 1/k,   k <= p
+    C(q): sum_j a_ij c_j^{k-1} = c_i^k / k,   k <= q
+    D(r): sum_i b_i c_i^{k-1} a_ij = b_j (1 - c_j^k) / k,   k <= r
+
+of which B(p), C(q), D(r) with p <= q + r + 1 and p <= 2q + 2 imply order p.
 
 Source of the order conditions: Hairer, Norsett and Wanner, Solving Ordinary Differential
-Equations I, 2nd ed. (1993), section II.2.
+Equations I, 2nd ed. (1993), sections II.2 and II.7.
 """
 
 from __future__ import annotations
@@ -111,15 +117,17 @@ def _combine(state: Vector, step: Any, weights: NDArray[np.float64], rates: list
 
 
 def order_residuals(tableau: ButcherTableau, order: int) -> list[float]:
-    """Left minus right sides of the order conditions up to `order`, one per rooted tree.
+    """Left minus right sides of conditions that imply the order.
 
     Raises:
-        ValueError: order below 1 or above 4, beyond which no conditions are listed here.
+        ValueError: order below 1.
     """
-    if not 1 <= order <= 4:
-        raise ValueError(f"order conditions are listed for orders 1 to 4, asked for {order}.")
+    if order < 1:
+        raise ValueError(f"the order of a method is at least 1, asked for {order}.")
     a, b = tableau.a, tableau.b
     c = a.sum(axis=1)
+    if order > 4:
+        return _simplifying_residuals(a, b, c, order)
     conditions = [
         (1, b.sum(), 1.0),
         (2, b @ c, 1 / 2),
@@ -131,6 +139,46 @@ def order_residuals(tableau: ButcherTableau, order: int) -> list[float]:
         (4, b @ a @ a @ c, 1 / 24),
     ]
     return [float(left - right) for p, left, right in conditions if p <= order]
+
+
+def _simplifying_residuals(
+    a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64], order: int
+) -> list[float]:
+    """Residuals of B(order), C(q) and D(r) with q + r + 1 = order, q = s or as large as needed."""
+    q = min(b.size, order - 1)
+    q, r = (q, order - q - 1) if order <= 2 * q + 2 else (order, order)
+    found = [b @ c ** (k - 1) - 1 / k for k in range(1, order + 1)]
+    for k in range(1, q + 1):
+        found += list(a @ c ** (k - 1) - c**k / k)
+    for k in range(1, r + 1):
+        found += list((b * c ** (k - 1)) @ a - b * (1 - c**k) / k)
+    return [float(residual) for residual in found]
+
+
+def collocation(name: str, nodes: NDArray[np.float64], order: int, source: str) -> ButcherTableau:
+    """The collocation method with the given nodes c_i in [0, 1], all different.
+
+    a_ij and b_j are the integrals of the Lagrange polynomials over [0, c_i] and [0, 1].
+    """
+    powers = np.arange(nodes.size)
+    vandermonde = nodes[:, None] ** powers
+    integrals = nodes[:, None] ** (powers + 1) / (powers + 1)
+    a = np.linalg.solve(vandermonde.T, integrals.T).T
+    b = np.linalg.solve(vandermonde.T, 1 / (powers + 1))
+    return ButcherTableau(name, np.asarray(a, float), np.asarray(b, float), order, source)
+
+
+def _gauss_nodes(stages: int) -> NDArray[np.float64]:
+    """Zeros of the Legendre polynomial, shifted to [0, 1]."""
+    return (np.polynomial.legendre.leggauss(stages)[0] + 1) / 2
+
+
+def _radau_nodes(stages: int) -> NDArray[np.float64]:
+    """Zeros of P_s - P_{s-1}, shifted to [0, 1]; the last one is 1."""
+    coefficients = np.zeros(stages + 1)
+    coefficients[stages], coefficients[stages - 1] = 1.0, -1.0
+    roots = np.sort(np.polynomial.legendre.legroots(coefficients).real)
+    return np.append((roots[:-1] + 1) / 2, 1.0)
 
 
 def _tableau(
@@ -153,3 +201,12 @@ RK4 = _tableau(
     4,
     "Kutta, Z. Math. Phys. 46 (1901), 435-453",
 )
+
+_GAUSS = "Butcher, Math. Comp. 18 (1964), 50-64"
+_RADAU = "Ehle, Research Report CSRR 2010, University of Waterloo (1969)"
+GAUSS_LEGENDRE_2 = collocation("gauss-legendre-2", _gauss_nodes(1), 2, _GAUSS)
+GAUSS_LEGENDRE_4 = collocation("gauss-legendre-4", _gauss_nodes(2), 4, _GAUSS)
+GAUSS_LEGENDRE_6 = collocation("gauss-legendre-6", _gauss_nodes(3), 6, _GAUSS)
+RADAU_IIA_1 = collocation("radau-iia-1", _radau_nodes(1), 1, _RADAU)
+RADAU_IIA_3 = collocation("radau-iia-3", _radau_nodes(2), 3, _RADAU)
+RADAU_IIA_5 = collocation("radau-iia-5", _radau_nodes(3), 5, _RADAU)

@@ -1,7 +1,7 @@
 """Direct multiple shooting: the states of all stages are unknowns, the dynamics constraints.
 
-    z = (x^0, ..., x^K, u^0, ..., u^{K-1}, p, slacks)
-    d_i^k = Phi_k(x_i^k, u^k, p) - x_i^{k+1} = 0
+    z = (x^0, ..., x^K, local unknowns, u^0, ..., u^{K-1}, p, slacks)
+    d_i^k = Phi_k(x_i^k, z_i^k, u^k, p) - x_i^{k+1} = 0,   e_k(x_i^k, z_i^k, u^k, p) = 0
 
 With this sign the multiplier of d_i^k is the costate of member i at stage k+1. A soft row
 `lower <= r <= upper` of weight w gets slacks s+, s- >= 0: lower <= r - s+ + s- <= upper, at the
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import casadi as ca
 import numpy as np
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from ocp.nlp import Array, NLPResult, NonlinearProgram
 from ocp.stages import Rows, StagedProblem, StageFunction
-from ocp.trajectory import Trajectory, decision_bounds
+from ocp.trajectory import Trajectory, decision_bounds, local_values, split_decisions
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,8 @@ class Batch:
         function: the stage function.
         given: (ng, M).
         unknowns: (nv, M) positions in z.
-        outputs: (n+ + r, M) positions in g of the successors' defects and of the rows.
+        outputs: (n+ + r + z, M) positions in g of the successors' defects, of the rows and of
+            the equations of the local unknowns.
     """
 
     function: StageFunction
@@ -58,6 +60,11 @@ class Shooting:
         return np.cumsum([0, *sizes])
 
     @cached_property
+    def _local_offsets(self) -> NDArray[np.intp]:
+        sizes = [stage.function.local_size * self.staged.members for stage in self.staged.stages]
+        return self._state_offsets[-1] + np.cumsum([0, *sizes])
+
+    @cached_property
     def _row_blocks(self) -> list[tuple[Rows, int]]:
         """Rows of every stage, then of every shared term, and how many times each occurs."""
         members = [(stage.rows, self.staged.members) for stage in self.staged.stages]
@@ -65,9 +72,9 @@ class Shooting:
 
     @cached_property
     def _row_offsets(self) -> NDArray[np.intp]:
-        defects = int(self._state_offsets[-1] - self._state_offsets[1])
+        equations = int(self._local_offsets[-1] - self._state_offsets[1])  # defects among them
         sizes = [len(rows.names) * copies for rows, copies in self._row_blocks]
-        return defects + np.cumsum([0, *sizes])
+        return equations + np.cumsum([0, *sizes])
 
     @cached_property
     def _row_data(self) -> tuple[Array, Array, Array]:
@@ -93,7 +100,7 @@ class Shooting:
 
     @property
     def _decision_offset(self) -> int:
-        return int(self._state_offsets[-1])
+        return int(self._local_offsets[-1])
 
     @property
     def _slack_offset(self) -> int:
@@ -108,6 +115,11 @@ class Shooting:
         """(n_k, N) positions of the states of stage k in z."""
         n, members = self.staged.stages[k].state_size, self.staged.members
         return self._state_offsets[k] + np.arange(n)[:, None] + n * np.arange(members)[None, :]
+
+    def _local_index(self, k: int) -> NDArray[np.intp]:
+        """(z_k, N) positions of the local unknowns of stage k in z."""
+        size, members = self.staged.stages[k].function.local_size, self.staged.members
+        return self._local_offsets[k] + np.arange(size)[:, None] + size * np.arange(members)
 
     def _row_index(self, block: int, copies: int) -> NDArray[np.intp]:
         r = len(self._row_blocks[block][0].names)
@@ -126,13 +138,15 @@ class Shooting:
                     [everything[staged.control_slices[k]], everything[staged.parameter_slice]]
                 )
                 repeated = np.tile(shared[:, None], (1, staged.members))
-                unknowns.append(np.vstack([self._state_index(k), repeated]))
-                rows = self._row_index(k, staged.members)
+                own = np.vstack([self._state_index(k), self._local_index(k)])
+                unknowns.append(np.vstack([own, repeated]))
+                # Defects and equations stand in g as the unknowns they determine stand in z,
+                # without the first state.
+                parts = [self._row_index(k, staged.members), self._local_index(k)]
+                parts[1] = parts[1] - self._state_offsets[1]
                 if k < staged.intervals:
-                    # Defects stand in g as their states stand in z, without the first state.
-                    defects = self._state_index(k + 1) - self._state_offsets[1]
-                    rows = np.vstack([defects, rows])
-                outputs.append(rows)
+                    parts.insert(0, self._state_index(k + 1) - self._state_offsets[1])
+                outputs.append(np.vstack(parts))
                 given.append(staged.given(k))
             batches.append(
                 Batch(
@@ -165,7 +179,8 @@ class Shooting:
         z = ca.MX.sym("z", self.size)
         slack_rows, signs, weights = self._slacks
         slack_columns = self._slack_offset + np.arange(slack_rows.size)
-        defects = np.arange(int(self._row_offsets[0]))
+        equations = int(self._row_offsets[0])
+        defects = np.arange(int(self._state_offsets[-1] - self._state_offsets[1]))
         linear_rows = np.concatenate([defects, slack_rows])
         linear_columns = np.concatenate([defects + self._state_offsets[1], slack_columns])
         linear_values = np.concatenate([-np.ones(defects.size), signs])
@@ -179,9 +194,9 @@ class Shooting:
         for batch in self.batches:
             v, g = _columns(z, batch.unknowns), ca.DM(batch.given)
             columns = batch.unknowns.shape[1]
-            successor, cost, row = batch.function.mapped("function", columns)(v, g)
+            successor, cost, row, equation = batch.function.mapped("function", columns)(v, g)
             objective += ca.sum2(cost)
-            outputs.append(ca.vec(ca.vertcat(successor, row)))
+            outputs.append(ca.vec(ca.vertcat(successor, row, equation)))
             output_places.append(batch.outputs.ravel(order="F"))
             values, gradient = batch.function.mapped("first", columns)(v, g)
             (i, j), gj, _ = batch.function.patterns
@@ -199,7 +214,7 @@ class Shooting:
         )
         lower, upper = self._bounds()
         row_lower, row_upper, _ = self._row_data
-        zeros = np.zeros(defects.size)
+        zeros = np.zeros(equations)
         return NonlinearProgram(
             objective=ca.Function("f", [z], [objective]),
             gradient=ca.Function("df", [z], [_scatter(gradients, gradient_places, self.size)]),
@@ -243,8 +258,9 @@ class Shooting:
         ]
         decision_lower, decision_upper = decision_bounds(staged)
         slacks = self._slacks[0].size
-        lower = np.concatenate([initial, *inner[0], decision_lower, np.zeros(slacks)])
-        upper = np.concatenate([initial, *inner[1], decision_upper, np.full(slacks, np.inf)])
+        free = np.full(int(self._local_offsets[-1] - self._local_offsets[0]), np.inf)
+        lower = np.concatenate([initial, *inner[0], -free, decision_lower, np.zeros(slacks)])
+        upper = np.concatenate([initial, *inner[1], free, decision_upper, np.full(slacks, np.inf)])
         return lower, upper
 
     def pack(self, trajectory: Trajectory) -> Array:
@@ -254,7 +270,9 @@ class Shooting:
             ValueError: the trajectory's sizes are not the problem's.
         """
         self._check(trajectory)
-        z = np.concatenate([*[state.ravel() for state in trajectory.states], trajectory.decisions])
+        inner = [local_values(self.staged, trajectory, k) for k in range(len(trajectory.states))]
+        parts = [part.ravel() for part in (*trajectory.states, *inner)]
+        z = np.concatenate([*parts, trajectory.decisions])
         slack_rows, signs, _ = self._slacks
         if not slack_rows.size:
             return z
@@ -286,15 +304,22 @@ class Shooting:
     def unpack(self, point: Array) -> Trajectory:
         """The trajectory that stands in z."""
         staged = self.staged
-        states = tuple(
-            point[self._state_offsets[k] : self._state_offsets[k + 1]]
-            .reshape(staged.members, stage.state_size)
-            .copy()
-            for k, stage in enumerate(staged.stages)
+
+        def parts(offsets: NDArray[np.intp]) -> tuple[Array, ...]:
+            return tuple(
+                point[start:stop].reshape(staged.members, -1).copy()
+                for start, stop in pairwise(offsets)
+            )
+
+        inner = parts(self._local_offsets)
+        has_locals = any(values.shape[1] for values in inner)
+        decisions = point[self._decision_offset : self._slack_offset]
+        return Trajectory(
+            parts(self._state_offsets),
+            *split_decisions(staged, decisions),
+            staged.times,
+            inner if has_locals else (),
         )
-        everything = point[self._decision_offset : self._slack_offset]
-        controls = tuple(everything[s].copy() for s in staged.control_slices[:-1])
-        return Trajectory(states, controls, everything[staged.parameter_slice].copy(), staged.times)
 
     def costates(self, result: NLPResult) -> tuple[Array, ...]:
         """Costates of stages 1, ..., K from the multipliers of the defects, each (N, n_k)."""

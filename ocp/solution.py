@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ocp.certificate import Certificate
 from ocp.condensing import Linearization
@@ -42,6 +42,15 @@ class Solution:
     iterations: int | None
     build_seconds: float
     solve_seconds: float
+
+    def negated(self) -> Solution:
+        """The same solution of the problem with the opposite cost."""
+        return replace(
+            self,
+            objective=-self.objective,
+            costs={name: -cost for name, cost in self.costs.items()},
+            costates=tuple(-costate for costate in self.costates),
+        )
 
     @property
     def is_solved(self) -> bool:

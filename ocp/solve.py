@@ -8,12 +8,13 @@ optimiser says of itself.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ocp.certificate import Certificate, certify
-from ocp.condensing import linearize
+from ocp.condensing import adjoint, linearize, reduced_gradient
+from ocp.discretize import discretize, embed, extract
 from ocp.grid import TimeGrid
 from ocp.ipopt import IpoptOptions, minimize
 from ocp.nlp import Progress, Status
@@ -21,7 +22,7 @@ from ocp.problem import OptimalControlProblem
 from ocp.runge_kutta import RK4, ButcherTableau
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
-from ocp.stages import StagedProblem, discretize
+from ocp.stages import StagedProblem
 from ocp.trajectory import Trajectory, constant_guess, decision_bounds, rollout
 
 # The optimiser is asked for more than the certificate, whose residuals are scaled differently.
@@ -37,8 +38,7 @@ class SolveOptions:
         tolerance: of the certificate's first-order residuals.
         max_iterations: limit of the optimiser's iterations.
         time_limit: wall time of the optimiser, s.
-        objective_scale: factor on the objective inside the optimiser; None chooses one that
-            brings the largest curvature of the control's cost to 1.
+        objective_scale: factor on the objective inside the optimiser; None chooses one.
         ipopt: further options of the optimiser, by their own names.
 
     Raises:
@@ -66,23 +66,34 @@ def solve(
     tableau: ButcherTableau = RK4,
     *,
     substeps: int = 1,
+    control_per_stage: bool = False,
     guess: Trajectory | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
 ) -> Solution:
-    """Minimise a problem in continuous time on a grid, the control constant on each interval.
+    """Solve a problem in continuous time on a grid.
 
     Args:
-        problem: what to minimise.
-        grid: intervals of the control.
+        problem: what to minimise, or maximise.
+        grid: intervals; they span [0, 1] if the end time is free.
         tableau: Runge-Kutta method on every interval.
         substeps: equal steps of the method on every interval.
-        guess: where to start; by default zero controls and states held at their initial values.
+        control_per_stage: one control for each Runge-Kutta stage, for high order, instead of one
+            per interval.
+        guess: where to start; by default zero controls, states held at their initial values, and
+            parameters at 1 clipped to their bounds.
         options: tolerance and limits.
         progress: called with every iteration.
+
+    Returns:
+        The solution in the problem's own terms: of the cost to be maximised if that was asked,
+        with free initial values in the first state and times on a free horizon.
     """
-    staged = discretize(problem, grid, tableau, substeps)
-    return solve_staged(staged, guess, options, progress)
+    staged = discretize(problem, grid, tableau, substeps, control_per_stage=control_per_stage)
+    start = constant_guess(staged) if guess is None else embed(problem, guess)
+    solution = solve_staged(staged, start, options, progress)
+    solution = replace(solution, trajectory=extract(problem, grid, solution.trajectory))
+    return solution.negated() if problem.maximize else solution
 
 
 def solve_staged(
@@ -150,16 +161,24 @@ def message(status: Status, certificate: Certificate) -> str:
 
 
 def objective_scale(staged: StagedProblem, guess: Trajectory) -> float:
-    """Factor that brings the largest curvature (or price) of the control's own cost to 1."""
+    """Factor that brings the control's own cost, or else the gradient in the control, to size 1.
+
+    That is the largest curvature of the control's cost, or its largest price, or the largest
+    component of the reduced gradient at the guess, whichever is there first.
+    """
     linearization = linearize(staged, guess)
     curvature, price = 0.0, 0.0
     for values in linearization.shared:
-        multipliers = np.zeros((values.bounds.weight.size, 1))
-        second = values.function.hessians(values.unknowns, values.given, multipliers)
+        none = np.zeros((values.bounds.weight.size, 1))
+        second = values.function.hessians(values.unknowns, values.given, none)
         curvature = max(curvature, float(np.abs(second).max(initial=0.0)))
         weights = values.bounds.weight
         price = max(price, float(weights[np.isfinite(weights)].max(initial=0.0)))
-    size = curvature or price
+    multipliers = tuple(
+        np.zeros_like(v.rows) for v in (*linearization.stages, *linearization.shared)
+    )
+    gradient = reduced_gradient(linearization, adjoint(linearization, multipliers), multipliers)
+    size = curvature or price or float(np.abs(gradient.value).max(initial=0.0))
     return 1.0 / size if np.isfinite(size) and size > 0 else 1.0
 
 

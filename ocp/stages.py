@@ -21,29 +21,36 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from ocp.grid import TimeGrid
-from ocp.problem import Constraint, OptimalControlProblem
-from ocp.runge_kutta import ButcherTableau
-
 Array = NDArray[np.float64]
+
+NEWTON_STEPS = 50  # most steps for the local unknowns of a stage
+NEWTON_TOLERANCE = 1e-14  # relative size of the last step
 
 
 @dataclass(frozen=True, eq=False)
 class StageFunction:
-    """What happens in one stage to one member: (v, g) -> (successor, cost, rows).
+    """What happens in one stage to one member: (v, g) -> (successor, cost, rows, equations).
 
-    v = (x, u, p) stacks the unknowns, g the given numbers. First derivatives are taken of the
-    outputs (successor, rows) and of the cost; second derivatives of the Lagrangian
+    v = (x, z, u, p) stacks the unknowns, g the given numbers. The local unknowns z, such as the
+    stage values of an implicit Runge-Kutta method, belong to one member and one stage, and are
+    determined by as many equations e(x, z, u, p) = 0. Multiple shooting keeps them among its
+    unknowns; everything else sees them eliminated,
 
-        sigma * cost + costate . successor + multiplier . rows.
+        dz = -e_z^{-1} (e_x dx + e_u du + e_p dp).
+
+    First derivatives are taken of (successor, rows) and of the cost; second derivatives of
+
+        sigma * cost + multipliers . (successor, rows, equations).
 
     All are evaluated for M columns at once.
 
     Args:
-        function: CasADi function (v, g) -> (successor, cost, rows), dense columns.
+        function: CasADi function (v, g) -> (successor, cost, rows, equations), dense columns.
+        local: where z stands in v.
     """
 
     function: ca.Function
+    local: slice = field(default_factory=lambda: slice(0, 0))
     _mapped: dict[tuple[str, int], ca.Function] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -55,18 +62,36 @@ class StageFunction:
         successor: ca.SX,
         cost: ca.SX,
         rows: ca.SX,
+        equations: ca.SX | None = None,
     ) -> StageFunction:
-        """Make one from CasADi expressions."""
-        outputs = [ca.densify(ca.vec(e)) for e in (successor, cost, rows)]
-        return cls(ca.Function(name, [ca.vertcat(*unknowns), ca.vertcat(*given)], outputs))
+        """Make one from CasADi expressions.
+
+        With equations, the unknowns are (x, z, ...): the second of them is z.
+        """
+        equations = ca.SX(0, 1) if equations is None else equations
+        expressions = (successor, cost, rows, equations)
+        outputs = [ca.densify(ca.vec(e)) for e in expressions]
+        start = unknowns[0].numel() if unknowns else 0
+        function = ca.Function(name, [ca.vertcat(*unknowns), ca.vertcat(*given)], outputs)
+        return cls(function, slice(start, start + equations.numel()))
 
     def __getstate__(self) -> dict:
-        return {"function": self.function, "_mapped": {}}
+        return {"function": self.function, "local": self.local, "_mapped": {}}
+
+    @property
+    def size(self) -> int:
+        """Size of v, local unknowns included."""
+        return int(self.function.size1_in(0))
+
+    @property
+    def local_size(self) -> int:
+        """Number of local unknowns z."""
+        return self.local.stop - self.local.start
 
     @property
     def unknowns(self) -> int:
-        """Size of v."""
-        return int(self.function.size1_in(0))
+        """Size of (x, u, p), the unknowns that stay when z is eliminated."""
+        return self.size - self.local_size
 
     @property
     def successor_size(self) -> int:
@@ -78,40 +103,39 @@ class StageFunction:
         """Number of constraint rows."""
         return int(self.function.size1_out(2))
 
-    def _symbols(self) -> tuple[ca.SX, ca.SX]:
-        return ca.SX.sym("v", self.unknowns), ca.SX.sym("g", self.function.size1_in(1))
+    def _lagrangian(self) -> tuple[list[ca.SX], ca.SX, ca.SX]:
+        """Symbols (v, g, sigma, multipliers), outputs and Lagrangian."""
+        v, g = ca.SX.sym("v", self.size), ca.SX.sym("g", self.function.size1_in(1))
+        successor, cost, rows, equations = self.function(v, g)
+        outputs = ca.vertcat(successor, rows, equations)
+        sigma, multipliers = ca.SX.sym("sigma"), ca.SX.sym("lam", outputs.numel())
+        lagrangian = sigma * cost + ca.dot(multipliers, outputs)
+        return [v, g, sigma, multipliers], outputs, lagrangian
 
     @cached_property
     def first(self) -> ca.Function:
-        """(v, g) -> (nonzeros of d(successor, rows)/dv, nonzeros of d cost/dv)."""
-        v, g = self._symbols()
-        successor, cost, rows = self.function(v, g)
-        jacobian = ca.jacobian(ca.vertcat(successor, rows), v)
-        gradient = ca.jacobian(cost, v)
-        return ca.Function("first", [v, g], [_nonzeros(jacobian), _nonzeros(gradient)])
+        """(v, g) -> (nonzeros of d(successor, rows, equations)/dv, nonzeros of d cost/dv)."""
+        (v, g, _, _), outputs, _ = self._lagrangian()
+        cost = self.function(v, g)[1]
+        values = [_nonzeros(ca.jacobian(outputs, v)), _nonzeros(ca.jacobian(cost, v))]
+        return ca.Function("first", [v, g], values)
 
     @cached_property
     def second(self) -> ca.Function:
         """(v, g, sigma, multipliers) -> nonzeros of the Lagrangian's Hessian, upper triangle."""
-        v, g = self._symbols()
-        successor, cost, rows = self.function(v, g)
-        outputs = ca.vertcat(successor, rows)
-        sigma, multipliers = ca.SX.sym("sigma"), ca.SX.sym("lam", outputs.numel())
-        hessian = ca.triu(ca.hessian(sigma * cost + ca.dot(multipliers, outputs), v)[0])
-        return ca.Function("second", [v, g, sigma, multipliers], [_nonzeros(hessian)])
+        symbols, _, lagrangian = self._lagrangian()
+        hessian = ca.triu(ca.hessian(lagrangian, symbols[0])[0])
+        return ca.Function("second", symbols, [_nonzeros(hessian)])
 
     @cached_property
     def patterns(self) -> tuple[tuple[NDArray, NDArray], NDArray, tuple[NDArray, NDArray]]:
         """Places of the nonzeros: of the Jacobian, of the gradient, of the Hessian."""
-        v, g = self._symbols()
-        successor, cost, rows = self.function(v, g)
-        outputs = ca.vertcat(successor, rows)
-        lagrangian = cost + ca.dot(ca.SX.sym("lam", outputs.numel()), outputs)
-        hessian = ca.triu(ca.hessian(lagrangian, v)[0])
+        (v, g, _, _), outputs, lagrangian = self._lagrangian()
+        cost = self.function(v, g)[1]
         return (
             _triplet(ca.jacobian(outputs, v)),
             _triplet(ca.jacobian(cost, v))[1],
-            _triplet(hessian),
+            _triplet(ca.triu(ca.hessian(lagrangian, v)[0])),
         )
 
     def mapped(self, kind: str, columns: int) -> ca.Function:
@@ -121,30 +145,84 @@ class StageFunction:
             self._mapped[key] = getattr(self, kind).map(columns)
         return self._mapped[key]
 
-    def values(self, v: Array, g: Array) -> tuple[Array, Array, Array]:
-        """Successors (n+, M), costs (M,) and rows (r, M) for columns v and g."""
-        successor, cost, rows = self.mapped("function", v.shape[1])(v, g)
-        return successor.full(), cost.full().ravel(), rows.full()
+    def values(self, v: Array, g: Array) -> tuple[Array, Array, Array, Array]:
+        """Successors (n+, M), costs (M,), rows (r, M) and equations (z, M) for columns v, g."""
+        successor, cost, rows, equations = self.mapped("function", v.shape[1])(v, g)
+        return successor.full(), cost.full().ravel(), rows.full(), equations.full()
 
-    def derivatives(self, v: Array, g: Array) -> tuple[Array, Array]:
-        """Jacobians of (successor, rows), (M, n+ + r, nv), and gradients of the cost, (M, nv)."""
+    def _full_derivatives(self, v: Array, g: Array) -> tuple[Array, Array]:
+        """Jacobians (M, n+ + r + z, size) and gradients (M, size), local unknowns included."""
         jacobian_values, gradient_values = self.mapped("first", v.shape[1])(v, g)
         (i, j), gj, _ = self.patterns
-        jacobian = np.zeros((v.shape[1], self.successor_size + self.row_count, self.unknowns))
+        outputs = self.successor_size + self.row_count + self.local_size
+        jacobian = np.zeros((v.shape[1], outputs, self.size))
         jacobian[:, i, j] = jacobian_values.full().T
-        gradient = np.zeros((v.shape[1], self.unknowns))
+        gradient = np.zeros((v.shape[1], self.size))
         gradient[:, gj] = gradient_values.full().T
         return jacobian, gradient
 
+    def _split(self, derivative: Array) -> tuple[Array, Array]:
+        """Columns of (x, u, p), and columns of z."""
+        kept = np.delete(derivative, np.arange(self.size)[self.local], axis=-1)
+        return kept, derivative[..., self.local]
+
+    def derivatives(self, v: Array, g: Array) -> tuple[Array, Array]:
+        """Jacobians of (successor, rows), (M, n+ + r, unknowns), gradients, (M, unknowns)."""
+        jacobian, gradient = self._full_derivatives(v, g)
+        if not self.local_size:
+            return jacobian, gradient
+        outputs = self.successor_size + self.row_count
+        kept, by_local = self._split(jacobian)
+        response = -np.linalg.solve(by_local[:, outputs:], kept[:, outputs:])
+        gradient_kept, gradient_local = self._split(gradient)
+        return (
+            kept[:, :outputs] + by_local[:, :outputs] @ response,
+            gradient_kept + (gradient_local[:, None, :] @ response)[:, 0],
+        )
+
     def hessians(self, v: Array, g: Array, multipliers: Array) -> Array:
-        """Hessians of cost + multipliers . (successor, rows), (M, nv, nv), symmetric."""
+        """Hessians of cost + multipliers . (successor, rows), (M, unknowns, unknowns)."""
         columns = v.shape[1]
+        if self.local_size:
+            jacobian, gradient = self._full_derivatives(v, g)
+            outputs = self.successor_size + self.row_count
+            kept, by_local = self._split(jacobian)
+            slope = self._split(gradient)[1]
+            slope = slope + (multipliers.T[:, None, :] @ by_local[:, :outputs])[:, 0]
+            own = -np.linalg.solve(by_local[:, outputs:].transpose(0, 2, 1), slope[:, :, None])
+            multipliers = np.vstack([multipliers, own[:, :, 0].T])
         values = self.mapped("second", columns)(v, g, np.ones((1, columns)), multipliers)
         i, j = self.patterns[2]
-        hessian = np.zeros((columns, self.unknowns, self.unknowns))
+        hessian = np.zeros((columns, self.size, self.size))
         hessian[:, i, j] = values.full().T
         hessian[:, j, i] = hessian[:, i, j]
-        return hessian
+        if not self.local_size:
+            return hessian
+        response = -np.linalg.solve(by_local[:, outputs:], kept[:, outputs:])
+        basis = np.zeros((columns, self.size, self.unknowns))
+        others = np.delete(np.arange(self.size), np.arange(self.size)[self.local])
+        basis[:, others, np.arange(self.unknowns)] = 1.0
+        basis[:, self.local] = response
+        return basis.transpose(0, 2, 1) @ hessian @ basis
+
+    def solve_equations(self, v: Array, g: Array) -> Array:
+        """The columns v with local unknowns z that satisfy the equations, by Newton's method.
+
+        Where the equations are singular, z is not a number.
+        """
+        v = v.copy()
+        outputs = self.successor_size + self.row_count
+        for _ in range(NEWTON_STEPS if self.local_size else 0):
+            residual = self.values(v, g)[3]
+            by_local = self._split(self._full_derivatives(v, g)[0])[1][:, outputs:]
+            try:
+                step = np.linalg.solve(by_local, residual.T[:, :, None])[:, :, 0].T
+            except np.linalg.LinAlgError:
+                step = np.full((self.local_size, v.shape[1]), np.nan)
+            v[self.local] -= step
+            if np.abs(step).max(initial=0.0) <= NEWTON_TOLERANCE * (1.0 + np.abs(v).max()):
+                break
+        return v
 
 
 def _nonzeros(matrix: ca.SX) -> ca.SX:
@@ -170,13 +248,24 @@ class Rows:
         """No rows."""
         return cls((), np.zeros(0), np.zeros(0), np.zeros(0))
 
+    @classmethod
+    def join(cls, blocks: Sequence[Rows]) -> Rows:
+        """Blocks of rows one after the other."""
+        blocks = [cls.none(), *blocks]
+        return cls(
+            tuple(name for block in blocks for name in block.names),
+            np.concatenate([block.lower for block in blocks]),
+            np.concatenate([block.upper for block in blocks]),
+            np.concatenate([block.weight for block in blocks]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:
     """One stage, the same for every member but for the members' data.
 
     Args:
-        function: v = (x, u, p), g = (member's data, constants).
+        function: v = (x, z, u, p), g = (member's data, constants).
         state_size, control_size: n_k and m_k; the control of the last stage has size 0.
         constants: (c,) numbers of this stage, such as its time and its step.
         rows: bounds of the constraint rows of `function`.
@@ -301,183 +390,3 @@ class StagedProblem:
         for k, stage in enumerate(self.stages):
             groups.setdefault(id(stage.function), []).append(k)
         yield from groups.values()
-
-
-def discretize(
-    problem: OptimalControlProblem,
-    grid: TimeGrid,
-    tableau: ButcherTableau,
-    substeps: int = 1,
-) -> StagedProblem:
-    """One stage per interval of the grid, one control on each, by an explicit Runge-Kutta method.
-
-    The running cost is integrated by the same tableau. The squared derivative of the control
-    becomes sum_k |u^{k+1} - u^k|^2 / ((h_k + h_{k+1}) / 2).
-
-    Args:
-        problem: the problem in continuous time.
-        grid: its K intervals; the horizon must be the problem's.
-        tableau: an explicit method.
-        substeps: equal Runge-Kutta steps on every interval.
-
-    Raises:
-        ValueError: an implicit tableau, fewer than one substep, or a grid of another horizon.
-    """
-    if not tableau.is_explicit:
-        raise ValueError(f"tableau {tableau.name!r} is implicit; choose an explicit one.")
-    if substeps < 1:
-        raise ValueError(f"substeps must be at least 1, got {substeps}.")
-    if not np.isclose(grid.horizon, problem.horizon, rtol=1e-12, atol=0.0):
-        raise ValueError(
-            f"the grid spans {grid.horizon:g}, the problem's horizon is {problem.horizon:g}; "
-            "make the grid with the problem's horizon."
-        )
-    hard = [c for c in problem.path_constraints if not c.is_soft]
-    soft = [c for c in problem.path_constraints if c.is_soft]
-    function, soft_weights = _interval_function(problem, tableau, substeps, hard, soft)
-    x, p, d = problem.state, problem.parameter, problem.data
-    t, h = problem.time, ca.SX.sym("h")
-
-    stages = []
-    for time, step in zip(grid.nodes[:-1], grid.steps, strict=True):
-        rows = _rows(hard)
-        for weight in soft_weights:
-            rows = _append(rows, _rows(soft, weight * step))
-        stages.append(
-            Stage(
-                function,
-                x.numel(),
-                problem.control.numel(),
-                np.array([time, step]),
-                rows,
-                problem.state_bounds,  # type: ignore[arg-type]
-                problem.control_bounds,  # type: ignore[arg-type]
-            )
-        )
-    terminal = problem.terminal_constraints
-    end = StageFunction.of(
-        "terminal",
-        [x, p],
-        [d, t, h],
-        ca.SX(0, 1),
-        problem.terminal_cost,
-        ca.vertcat(*[c.expression for c in terminal]),
-    )
-    none = (np.zeros(0), np.zeros(0))
-    stages.append(
-        Stage(
-            end,
-            x.numel(),
-            0,
-            np.array([grid.nodes[-1], 0.0]),
-            _rows(terminal),
-            problem.state_bounds,  # type: ignore[arg-type]
-            none,
-        )
-    )
-    return StagedProblem(
-        tuple(stages),
-        _shared_terms(problem, grid),
-        problem.initial_state,  # type: ignore[arg-type]
-        problem.member_data,  # type: ignore[arg-type]
-        p.numel(),
-        problem.parameter_bounds,  # type: ignore[arg-type]
-        grid.nodes,
-        problem.is_autonomous,
-    )
-
-
-def _interval_function(
-    problem: OptimalControlProblem,
-    tableau: ButcherTableau,
-    substeps: int,
-    hard: Sequence[Constraint],
-    soft: Sequence[Constraint],
-) -> tuple[StageFunction, list[float]]:
-    """The stage function of an interval, and the share of h that weighs each block of soft rows."""
-    x, u, p, d, t = (
-        problem.state,
-        problem.control,
-        problem.parameter,
-        problem.data,
-        problem.time,
-    )
-    h = ca.SX.sym("h")
-    arguments = [x, u, p, d, t]
-    field_ = ca.Function("f", arguments, [problem.dynamics])
-    cost_ = ca.Function("l", arguments, [problem.running_cost])
-    soft_ = ca.Function("r", arguments, [ca.vertcat(*[c.expression for c in soft])])
-
-    def rate(state: ca.SX, time: ca.SX) -> ca.SX:
-        return field_(state, u, p, d, time)
-
-    state, cost = x, ca.SX(0)
-    rows, soft_weights = [c.expression for c in hard], []
-    for s in range(substeps):
-        start = t + s * (h / substeps)
-        successor, points = tableau.step(rate, state, start, h / substeps)
-        for point, weight, node in zip(points, tableau.b, tableau.c, strict=True):
-            if weight != 0.0:
-                at = start + float(node) * (h / substeps)
-                cost += (h / substeps) * float(weight) * cost_(point, u, p, d, at)
-                if soft:
-                    rows.append(soft_(point, u, p, d, at))
-                    soft_weights.append(float(weight) / substeps)
-        state = successor
-    function = StageFunction.of("interval", [x, u, p], [d, t, h], state, cost, ca.vertcat(*rows))
-    return function, soft_weights
-
-
-def _shared_terms(problem: OptimalControlProblem, grid: TimeGrid) -> tuple[SharedTerm, ...]:
-    u, p, t = problem.control, problem.parameter, problem.time
-    h, none = ca.SX.sym("h"), ca.SX(0, 1)
-    constraints = problem.control_constraints
-    expressions = ca.vertcat(*[c.expression for c in constraints])
-    terms = []
-    if constraints or not ca.SX(problem.control_cost).is_zero():
-        function = StageFunction.of(
-            "control", [u, p], [t, h], none, h * problem.control_cost, expressions
-        )
-        for k, (time, step) in enumerate(zip(grid.nodes[:-1], grid.steps, strict=True)):
-            constants = np.array([time, step])
-            terms.append(SharedTerm("control", function, (k,), constants, _rows(constraints, step)))
-    if problem.control_rate_weight > 0:
-        after, weight = ca.SX.sym("u_next", u.numel()), ca.SX.sym("w")
-        function = StageFunction.of(
-            "control_rate", [u, after, p], [weight], none, weight * ca.sumsqr(after - u), none
-        )
-        midsteps = (grid.steps[:-1] + grid.steps[1:]) / 2
-        for k, midstep in enumerate(midsteps):
-            constants = np.array([problem.control_rate_weight / midstep])
-            terms.append(SharedTerm("control rate", function, (k, k + 1), constants, Rows.none()))
-    if not ca.SX(problem.parameter_cost).is_zero():
-        function = StageFunction.of("parameter", [p], [], none, problem.parameter_cost, none)
-        terms.append(SharedTerm("parameter", function, (), np.zeros(0), Rows.none()))
-    return tuple(terms)
-
-
-def _rows(constraints: Sequence[Constraint], share: float = 1.0) -> Rows:
-    """Bounds of the constraints' rows, their prices times `share`."""
-    names: list[str] = []
-    for constraint in constraints:
-        size = constraint.expression.numel()
-        names += (
-            [constraint.name] if size == 1 else [f"{constraint.name}[{j}]" for j in range(size)]
-        )
-    return Rows(
-        tuple(names),
-        np.concatenate([np.zeros(0), *[np.asarray(c.lower) for c in constraints]]),
-        np.concatenate([np.zeros(0), *[np.asarray(c.upper) for c in constraints]]),
-        np.concatenate(
-            [np.zeros(0), *[np.full(c.expression.numel(), c.weight * share) for c in constraints]]
-        ),
-    )
-
-
-def _append(first: Rows, second: Rows) -> Rows:
-    return Rows(
-        first.names + second.names,
-        np.concatenate([first.lower, second.lower]),
-        np.concatenate([first.upper, second.upper]),
-        np.concatenate([first.weight, second.weight]),
-    )

@@ -24,12 +24,15 @@ class Trajectory:
         controls: K arrays (m_k,).
         parameters: (number of parameters,).
         times: (K+1,), or None if there is no time behind the stages.
+        locals: K+1 arrays (N, number of local unknowns), such as the stage values of an implicit
+            Runge-Kutta method; empty if there are none, or if they are not known.
     """
 
     states: tuple[Array, ...]
     controls: tuple[Array, ...]
     parameters: Array
     times: Array | None = None
+    locals: tuple[Array, ...] = ()
 
     @property
     def state_array(self) -> Array:
@@ -61,6 +64,15 @@ def _stack(name: str, arrays: tuple[Array, ...]) -> Array:
     return np.stack(arrays)
 
 
+def local_values(staged: StagedProblem, trajectory: Trajectory, k: int) -> Array:
+    """Local unknowns of stage k, (N, z); copies of the state where they are not known."""
+    if trajectory.locals:
+        return trajectory.locals[k]
+    state, size = trajectory.states[k], staged.stages[k].function.local_size
+    repeats = -(-size // max(state.shape[1], 1))
+    return np.tile(state, (1, repeats))[:, :size]
+
+
 def split_decisions(staged: StagedProblem, decisions: Array) -> tuple[tuple[Array, ...], Array]:
     """Controls, one (m_k,) per stage, and parameters out of one vector."""
     controls = tuple(decisions[s].copy() for s in staged.control_slices[:-1])
@@ -84,18 +96,25 @@ def rollout(staged: StagedProblem, decisions: ArrayLike) -> Trajectory:
             "all controls, stage by stage, then the parameters."
         )
     controls, parameters = split_decisions(staged, decisions)
-    states = [staged.initial_state]
-    for k, control in enumerate(controls):
-        columns = stage_unknowns(states[-1], control, parameters)
-        successor, _, _ = staged.stages[k].function.values(columns, staged.given(k))
-        states.append(successor.T.copy())
-    return Trajectory(tuple(states), controls, parameters, staged.times)
+    states, inner = [staged.initial_state], []
+    for k, stage in enumerate(staged.stages):
+        control = controls[k] if k < staged.intervals else np.zeros(0)
+        start = Trajectory((*states,), controls, parameters)
+        columns = stage_unknowns(states[k], local_values(staged, start, k), control, parameters)
+        columns = stage.function.solve_equations(columns, staged.given(k))
+        inner.append(columns[stage.function.local].T.copy())
+        if k < staged.intervals:
+            states.append(stage.function.values(columns, staged.given(k))[0].T.copy())
+    has_locals = any(values.shape[1] for values in inner)
+    return Trajectory(
+        tuple(states), controls, parameters, staged.times, tuple(inner) if has_locals else ()
+    )
 
 
-def stage_unknowns(state: Array, control: Array, parameters: Array) -> Array:
-    """Columns v = (x_i, u, p), one per member."""
+def stage_unknowns(state: Array, local: Array, control: Array, parameters: Array) -> Array:
+    """Columns v = (x_i, z_i, u, p), one per member."""
     shared = np.concatenate([control, parameters])
-    return np.vstack([state.T, np.tile(shared[:, None], (1, len(state)))])
+    return np.vstack([state.T, local.T, np.tile(shared[:, None], (1, len(state)))])
 
 
 def random_guess(staged: StagedProblem, seed: int, scale: float = 1.0) -> Trajectory:
@@ -113,7 +132,9 @@ def random_guess(staged: StagedProblem, seed: int, scale: float = 1.0) -> Trajec
 
 
 def constant_guess(staged: StagedProblem, control: ArrayLike = 0.0) -> Trajectory:
-    """The same control on every stage, states held at their initial values, parameters zero.
+    """The same control on every stage, states held at their initial values, parameters at 1.
+
+    Controls and parameters are clipped to their bounds.
 
     Raises:
         ValueError: stages of changing sizes.
@@ -122,10 +143,11 @@ def constant_guess(staged: StagedProblem, control: ArrayLike = 0.0) -> Trajector
     value = np.broadcast_to(np.asarray(control, dtype=float), shape).copy()
     if len({(s.state_size, s.control_size) for s in staged.stages[:-1]}) != 1:
         raise ValueError("the stages change size; roll out controls of the right sizes instead.")
+    lower, upper = staged.stages[0].control_bounds
     return Trajectory(
         (staged.initial_state,) * len(staged.stages),
-        (value,) * staged.intervals,
-        np.zeros(staged.parameter_size),
+        (np.clip(value, lower, upper),) * staged.intervals,
+        np.clip(np.ones(staged.parameter_size), *staged.parameter_bounds),
         staged.times,
     )
 

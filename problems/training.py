@@ -1,10 +1,13 @@
 """Solve a learning problem: multi-start, kinks rounded off and sharpened, an honest report.
 
-A start is random controls from a seed. Where the network or the loss has kinks, a ladder of
-problems smoothed at widths delta -> 0 is solved, each warm-started from the one before, in steps
-as large as the branch can be followed; on the way the exact problem is tried, which is solved when
-no sample sits on a kink. Costs and errors are always those of the exact network; the smoothing
-width at which the certificate holds is reported with it.
+A start is random controls from a seed; the later half of several starts are random steps from the
+best minimum so far, which finds better ones where minima are many.
+
+Where the network or the loss has kinks, a ladder of problems smoothed at widths delta -> 0 is
+solved, each warm-started from the one before, in steps as large as the branch can be followed; on
+the way the exact problem is tried, which is solved when no sample sits on a kink. Costs and errors
+are always those of the exact network; the smoothing width at which the certificate holds is
+reported with it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,6 +55,7 @@ RUNG_ITERATIONS = 60  # a warm-started rung that needs more has lost its branch
 SHARPEN_ITERATIONS = 30  # the same for the exact problem
 SHARPEN_EVERY = 1e-2  # the exact problem is tried each time the width has fallen by this
 LEAST_TIME = 1e-3  # s, asked of an optimiser that should stop at once
+STEP = 1.5  # of the starts around the best minimum, in units of its own controls
 SIZES = (0.2, 3.0)  # of random controls, in units of 1 / T
 
 
@@ -83,6 +88,7 @@ class Start:
         guess_scale: standard deviation of the random controls.
         options: of every solve, whose time limit gives way to the deadline.
         deadline: on the monotonic clock, s; common to all starts.
+        base: decisions to step away from; None for random controls around zero.
         progress: called with every iteration.
     """
 
@@ -92,11 +98,14 @@ class Start:
     guess_scale: float
     options: SolveOptions
     deadline: float = math.inf
+    base: Array | None = None
     progress: Progress | None = None
 
     def __call__(self, seed: int) -> SmoothedSolution:
-        """Solve from random controls of that seed."""
-        return self.from_guess(random_controls(self.exact, seed, self.guess_scale))
+        """Solve from random controls of that seed, around the base if there is one."""
+        if self.base is None:
+            return self.from_guess(random_controls(self.exact, seed, self.guess_scale))
+        return self.from_guess(random_step(self.exact, seed, self.base))
 
     def from_guess(self, decisions: Array) -> SmoothedSolution:
         """Solve from given controls and parameters, all in one vector."""
@@ -232,6 +241,15 @@ def random_controls(staged: StagedProblem, seed: int, scale: float) -> Array:
     return np.clip(np.concatenate([controls.ravel(), parameters]), lower, upper)
 
 
+def random_step(staged: StagedProblem, seed: int, base: Array) -> Array:
+    """The base plus normal numbers of STEP times the root mean square of its controls."""
+    generator = np.random.default_rng(seed)
+    controls = base[: staged.decision_size - staged.parameter_size]
+    size = STEP * float(np.sqrt(np.mean(controls**2)))
+    lower, upper = decision_bounds(staged)
+    return np.clip(base + size * generator.standard_normal(base.size), lower, upper)
+
+
 @dataclass(frozen=True, eq=False)
 class LearningSolution:
     """An optimum of a learning problem.
@@ -350,7 +368,8 @@ def train(
     Args:
         problem: what to solve.
         seed: of the first start; the others take the following seeds.
-        starts: how many.
+        starts: how many; the first half from random controls, the rest in two rounds from steps
+            around the best minimum of the rounds before.
         options: tolerance and limits of each start.
         executor: where the starts run; in this process by default.
         progress: called with every iteration; not used in other processes.
@@ -370,6 +389,21 @@ def train(
         deadline=time.monotonic() + options.time_limit,
         progress=progress if executor is None else None,
     )
-    found = multi_start(run, range(seed, seed + starts), executor, finished)
+    rounds = _rounds(seed, starts)
+    found = multi_start(run, rounds[0], executor, finished)
+    for seeds in rounds[1:]:
+        if not found.is_complete:
+            break
+        around = replace(run, base=found.best.solution.trajectory.decisions)
+        more = multi_start(around, seeds, executor, finished)
+        found = MultiStart((*found.solutions, *more.solutions), more.is_complete)
     best = found.best
     return LearningSolution(problem, best.solution, best.smoothing, found)
+
+
+def _rounds(seed: int, starts: int) -> list[range]:
+    """Seeds of the random starts, and of the two rounds of steps; three starts are all random."""
+    if starts <= 3:
+        return [range(seed, seed + starts)]
+    ends = [0, (starts + 1) // 2, (3 * starts + 3) // 4, starts]
+    return [range(seed + a, seed + b) for a, b in pairwise(ends)]
