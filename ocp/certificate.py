@@ -38,13 +38,15 @@ from ocp.condensing import (
     reduced_hessian,
     reduced_jacobian,
 )
+from ocp.diagnosis import Offender, not_finite, offenders
 from ocp.riccati import is_positive_definite, is_separable
-from ocp.stages import Array, Rows, StagedProblem
+from ocp.stages import Array, StagedProblem
 from ocp.trajectory import Trajectory, decision_bounds
 
 ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size, counts as active
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
 KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at the end
+MOST_OFFENDERS = 5  # named in a certificate
 DENSE_LIMIT = 2000  # up to this size all eigenvalues are computed, beyond it one by Lanczos
 SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
 STACKED_LIMIT = 1000  # largest stacked state of all members for the Riccati recursion
@@ -70,7 +72,7 @@ class Certificate:
         directions: number of free directions that the second-order test looked at.
         costates: of all stages, each (N, n_k).
         multipliers: of the rows of every stage (N, r_k), then of every shared term (1, r).
-        worst: where the constraints are violated most, in words; empty if nowhere.
+        worst: the most violated groups of constraints and defects, the largest first.
     """
 
     stationarity: float
@@ -82,7 +84,7 @@ class Certificate:
     directions: int
     costates: tuple[Array, ...]
     multipliers: Multipliers
-    worst: str
+    worst: tuple[Offender, ...]
 
     def is_stationary(self, tolerance: float) -> bool:
         """Whether all first-order residuals are within the tolerance."""
@@ -93,20 +95,41 @@ class Certificate:
 def certify(staged: StagedProblem, trajectory: Trajectory) -> Certificate:
     """Test a trajectory against the conditions of the module's docstring."""
     linearization = linearize(staged, trajectory)
+    if not_finite(linearization) is not None:
+        return _invalid(linearization)
     conditions = _Conditions(linearization)
     curvature = conditions.curvature
-    violation, worst = _violation(linearization)
+    found = offenders(linearization)
+    violations = [offender.size for offender in found if not offender.place.startswith("defect[")]
     return Certificate(
         stationarity=conditions.stationarity,
         dynamics=dynamics_residual(linearization),
-        constraints=violation,
+        constraints=max(violations, default=0.0),
         min_reduced_hessian_eigenvalue=curvature.eigenvalue,
         is_minimum=curvature.is_minimum,
         energy_drift=energy_drift(linearization, conditions.costates),
         directions=curvature.directions,
         costates=conditions.costates,
         multipliers=conditions.multipliers,
-        worst=worst,
+        worst=tuple(found[:MOST_OFFENDERS]),
+    )
+
+
+def _invalid(linearization: Linearization) -> Certificate:
+    """Of a point at which the model returns values that are not finite."""
+    staged, infinite = linearization.staged, float("inf")
+    blocks = (*linearization.stages, *linearization.shared)
+    return Certificate(
+        stationarity=infinite,
+        dynamics=infinite,
+        constraints=infinite,
+        min_reduced_hessian_eigenvalue=None,
+        is_minimum=None,
+        energy_drift=None,
+        directions=staged.decision_size,
+        costates=tuple(np.full_like(state, np.nan) for state in linearization.trajectory.states),
+        multipliers=tuple(np.full_like(values.rows, np.nan) for values in blocks),
+        worst=(),
     )
 
 
@@ -120,43 +143,6 @@ def dynamics_residual(linearization: Linearization) -> float:
     ]
     equations = [float(np.abs(v.equations).max(initial=0.0)) for v in linearization.stages]
     return max(*defects, *equations) / scale
-
-
-def _violation(linearization: Linearization) -> tuple[float, str]:
-    """Largest relative violation of a hard row or bound, and its name."""
-    staged, trajectory = linearization.staged, linearization.trajectory
-    found = [(0.0, "")]
-    labels = [f"stage {k}" for k in range(len(staged.stages))]
-    labels += [f"{term.name}, stages {term.stages}" for term in staged.shared]
-    for label, values in zip(labels, (*linearization.stages, *linearization.shared), strict=True):
-        hard = np.flatnonzero(np.isinf(values.bounds.weight))
-        if hard.size and values.violation.size:
-            size = np.abs(values.violation[:, hard]) / _row_scale(values.bounds)[hard]
-            i, j = np.unravel_index(int(np.argmax(size)), size.shape)
-            name = values.bounds.names[hard[j]]
-            found.append((float(size[i, j]), f"{name} [{label}, member {i}]"))
-    for k, stage in enumerate(staged.stages):
-        size = _bound_violation(trajectory.states[k], *stage.state_bounds)
-        if k and size.size:
-            i, j = np.unravel_index(int(np.argmax(size)), size.shape)
-            found.append((float(size[i, j]), f"bound of state {j} [stage {k}, member {i}]"))
-    size = _bound_violation(trajectory.decisions, *decision_bounds(staged))
-    if size.size:
-        found.append((float(size.max()), f"bound of decision {int(np.argmax(size))}"))
-    return max(found)
-
-
-def _row_scale(bounds: Rows) -> Array:
-    return np.maximum(1.0, np.maximum(_finite(bounds.lower), _finite(bounds.upper)))
-
-
-def _finite(bound: Array) -> Array:
-    return np.abs(np.where(np.isfinite(bound), bound, 0.0))
-
-
-def _bound_violation(values: Array, lower: Array, upper: Array) -> Array:
-    scale = np.maximum(1.0, np.maximum(_finite(lower), _finite(upper)))
-    return np.maximum(np.maximum(values - upper, lower - values), 0.0) / scale
 
 
 def energy_drift(linearization: Linearization, costates: tuple[Array, ...]) -> float | None:

@@ -37,6 +37,17 @@ _STATUSES = {
 PIVOT_ORDER = 0
 PERMUTING_SCALING = 0
 
+# Keep a primal-dual start where it is: no push away from bounds, and a small barrier at once.
+WARM_START: dict[str, object] = {
+    "warm_start_init_point": "yes",
+    "warm_start_bound_push": 1e-12,
+    "warm_start_bound_frac": 1e-12,
+    "warm_start_slack_bound_push": 1e-12,
+    "warm_start_slack_bound_frac": 1e-12,
+    "warm_start_mult_bound_push": 1e-12,
+    "mu_init": 1e-11,
+}
+
 
 @dataclass(frozen=True)
 class IpoptOptions:
@@ -62,8 +73,17 @@ def minimize(
     start: Array,
     options: IpoptOptions = IpoptOptions(),
     progress: Progress | None = None,
+    warm: NLPResult | None = None,
 ) -> NLPResult:
     """Minimise from `start`; Ctrl-C ends with the last iterate instead of an exception.
+
+    Args:
+        program: what to minimise.
+        start: z.
+        options: tolerance and limits.
+        progress: called with every iteration.
+        warm: an earlier result of a program of the same shape, whose multipliers to start from;
+            the start is then kept as it is, instead of being moved away from its bounds.
 
     Raises:
         ValueError: `start` has the wrong size, or is not finite.
@@ -76,7 +96,10 @@ def minimize(
         )
     begin = time.perf_counter()
     watch = _Watch(program, progress)
-    solver = ca.nlpsol("solver", "ipopt", _oracle(program), _options(program, options, watch))
+    settings = _options(program, options, watch)
+    if warm is not None:
+        settings["ipopt"] = {**WARM_START, **settings["ipopt"]}
+    solver = ca.nlpsol("solver", "ipopt", _oracle(program), settings)
     built = time.perf_counter()
     with _interruptible(watch):
         result = solver(
@@ -85,6 +108,8 @@ def minimize(
             ubx=program.upper,
             lbg=program.constraint_lower,
             ubg=program.constraint_upper,
+            lam_x0=0.0 if warm is None else warm.bound_multipliers,
+            lam_g0=0.0 if warm is None else warm.multipliers,
         )
     seconds = time.perf_counter() - built
     statistics = solver.stats()
@@ -98,6 +123,7 @@ def minimize(
         backend_status=words,
         point=point,
         multipliers=result["lam_g"].full().ravel(),
+        bound_multipliers=result["lam_x"].full().ravel(),
         iterations=int(iterations) if iterations is not None and iterations >= 0 else None,
         build_seconds=built - begin,
         solve_seconds=seconds,

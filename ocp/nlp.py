@@ -101,6 +101,7 @@ class NLPResult:
         backend_status: its own words.
         point: z.
         multipliers: of g.
+        bound_multipliers: of the bounds of z, negative at a lower and positive at an upper bound.
         iterations: how many, or None if it did not say.
         build_seconds, solve_seconds: wall time to prepare and to run the optimiser.
     """
@@ -109,6 +110,7 @@ class NLPResult:
     backend_status: str
     point: Array
     multipliers: Array
+    bound_multipliers: Array
     iterations: int | None
     build_seconds: float
     solve_seconds: float

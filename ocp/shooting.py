@@ -300,6 +300,13 @@ class Shooting:
                 f"the guess has {trajectory.decisions.size} controls and parameters, "
                 f"expected {staged.decision_size}."
             )
+        for name, parts in (("states", trajectory.states), ("controls", trajectory.controls)):
+            for k, part in enumerate(parts):
+                if not np.isfinite(part).all():
+                    raise ValueError(
+                        f"the guess has {name}[{k}] with a value that is not finite; "
+                        "give finite numbers."
+                    )
 
     def unpack(self, point: Array) -> Trajectory:
         """The trajectory that stands in z."""

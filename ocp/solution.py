@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ocp.certificate import Certificate
 from ocp.condensing import Linearization
-from ocp.nlp import Status
+from ocp.nlp import NLPResult, Status
 from ocp.stages import Array
 from ocp.trajectory import Trajectory
 
@@ -29,6 +29,7 @@ class Solution:
         iterations: of the optimiser, None if it did not say.
         build_seconds: wall time from the stages to a program ready to be solved.
         solve_seconds: wall time of the optimiser and of the certificate.
+        result: where the optimiser stopped, for a warm start; None if no optimiser ran.
     """
 
     trajectory: Trajectory
@@ -42,6 +43,7 @@ class Solution:
     iterations: int | None
     build_seconds: float
     solve_seconds: float
+    result: NLPResult | None = None
 
     def negated(self) -> Solution:
         """The same solution of the problem with the opposite cost."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ocp.certificate import Certificate, certify
-from ocp.condensing import adjoint, linearize, reduced_gradient
+from ocp.condensing import Linearization, adjoint, linearize, reduced_gradient
+from ocp.diagnosis import not_finite
 from ocp.discretize import discretize, embed, extract
 from ocp.grid import TimeGrid
 from ocp.ipopt import IpoptOptions, minimize
@@ -67,7 +68,7 @@ def solve(
     *,
     substeps: int = 1,
     control_per_stage: bool = False,
-    guess: Trajectory | None = None,
+    guess: Trajectory | Solution | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
 ) -> Solution:
@@ -80,8 +81,9 @@ def solve(
         substeps: equal steps of the method on every interval.
         control_per_stage: one control for each Runge-Kutta stage, for high order, instead of one
             per interval.
-        guess: where to start; by default zero controls, states held at their initial values, and
-            parameters at 1 clipped to their bounds.
+        guess: where to start, a trajectory or an earlier solution, which also lends its
+            multipliers; by default zero controls, states held at their initial values, and
+            parameters at 1, clipped to their bounds.
         options: tolerance and limits.
         progress: called with every iteration.
 
@@ -90,7 +92,11 @@ def solve(
         with free initial values in the first state and times on a free horizon.
     """
     staged = discretize(problem, grid, tableau, substeps, control_per_stage=control_per_stage)
-    start = constant_guess(staged) if guess is None else embed(problem, guess)
+    start: Trajectory | Solution | None = guess
+    if isinstance(guess, Solution):
+        start = replace(guess, trajectory=embed(problem, guess.trajectory))
+    elif guess is not None:
+        start = embed(problem, guess)
     solution = solve_staged(staged, start, options, progress)
     solution = replace(solution, trajectory=extract(problem, grid, solution.trajectory))
     return solution.negated() if problem.maximize else solution
@@ -98,16 +104,35 @@ def solve(
 
 def solve_staged(
     staged: StagedProblem,
-    guess: Trajectory | None = None,
+    guess: Trajectory | Solution | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
 ) -> Solution:
-    """Minimise a staged problem by multiple shooting, and certify where it ended."""
+    """Minimise a staged problem by multiple shooting, and certify where it ended.
+
+    A solution as guess also lends its multipliers, if it is of a problem of the same shape, so
+    that a solved problem is re-solved in a few iterations.
+    """
     begin = time.perf_counter()
+    warm = guess.result if isinstance(guess, Solution) else None
+    if isinstance(guess, Solution):
+        guess = guess.trajectory
     guess = constant_guess(staged) if guess is None else guess
     shooting = Shooting(staged)
     program, start = shooting.program, shooting.pack(guess)
-    scale = options.objective_scale or objective_scale(staged, guess)
+    if (
+        warm is not None
+        and warm.point.size == start.size
+        and warm.multipliers.size == (program.constraint_lower.size)
+    ):
+        start = warm.point
+    else:
+        warm = None
+    at_guess = linearize(staged, guess)
+    culprit = not_finite(at_guess)
+    if culprit is not None:
+        return _unusable(at_guess, culprit, time.perf_counter() - begin)
+    scale = options.objective_scale or objective_scale(at_guess)
     built = time.perf_counter()
     result = minimize(
         program,
@@ -120,6 +145,7 @@ def solve_staged(
             extra=options.ipopt,
         ),
         progress,
+        warm,
     )
     trajectory = shooting.unpack(result.point)
     certificate = certify(staged, trajectory)
@@ -140,6 +166,7 @@ def solve_staged(
         iterations=result.iterations,
         build_seconds=built - begin + result.build_seconds,
         solve_seconds=time.perf_counter() - built - result.build_seconds,
+        result=result,
     )
 
 
@@ -156,17 +183,34 @@ def message(status: Status, certificate: Certificate) -> str:
     if status is Status.INACCURATE and certificate.is_minimum is None:
         sentence = "There are too many controls for the second-order conditions to be tested."
     if status is Status.INFEASIBLE and certificate.worst:
-        sentence += f" Most violated: {certificate.worst}, by {certificate.constraints:.2e}."
+        sentence += f" Most violated: {', '.join(map(str, certificate.worst[:3]))}."
     return sentence
 
 
-def objective_scale(staged: StagedProblem, guess: Trajectory) -> float:
+def _unusable(at_guess: Linearization, culprit: str, seconds: float) -> Solution:
+    """Of a guess at which the model cannot be evaluated; no optimiser can start there."""
+    certificate = certify(at_guess.staged, at_guess.trajectory)
+    return Solution(
+        trajectory=at_guess.trajectory,
+        costates=certificate.costates[1:],
+        objective=at_guess.objective,
+        costs=costs_by_term(at_guess),
+        status=Status.INVALID_NUMBER,
+        message=f"{Status.INVALID_NUMBER.sentence} At the guess: {culprit}; start elsewhere.",
+        backend_status="not run",
+        certificate=certificate,
+        iterations=0,
+        build_seconds=seconds,
+        solve_seconds=0.0,
+    )
+
+
+def objective_scale(linearization: Linearization) -> float:
     """Factor that brings the control's own cost, or else the gradient in the control, to size 1.
 
     That is the largest curvature of the control's cost, or its largest price, or the largest
     component of the reduced gradient at the guess, whichever is there first.
     """
-    linearization = linearize(staged, guess)
     curvature, price = 0.0, 0.0
     for values in linearization.shared:
         none = np.zeros((values.bounds.weight.size, 1))
