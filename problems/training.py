@@ -56,6 +56,7 @@ SHARPEN_ITERATIONS = 30  # the same for the exact problem
 SHARPEN_EVERY = 1e-2  # the exact problem is tried each time the width has fallen by this
 LEAST_TIME = 1e-3  # s, asked of an optimiser that should stop at once
 STEP = 1.5  # of the starts around the best minimum, in units of its own controls
+STOPPED = (Status.INTERRUPTED, Status.TIME_LIMIT)
 SIZES = (0.2, 3.0)  # of random controls, in units of 1 / T
 
 
@@ -111,17 +112,20 @@ class Start:
         """Solve from given controls and parameters, all in one vector."""
         begin = time.perf_counter()
         if self.is_smooth:
-            runs, width = [self._solve(0.0, decisions)], 0.0
+            rungs = [SmoothedSolution(self._solve(0.0, decisions), 0.0)]
         else:
-            runs, width = self._descend(decisions)
+            rungs = self._descend(decisions)
+        found = self._on_exact_network(rungs)
+        runs = [rung.solution for rung in rungs]
         build = sum(run.build_seconds for run in runs)
         solution = replace(
-            runs[-1],
+            found.solution,
+            backend_status=runs[-1].backend_status,
             iterations=sum(run.iterations or 0 for run in runs),
             build_seconds=build,
             solve_seconds=time.perf_counter() - begin - build,
         )
-        return self._on_exact_network(solution, width)
+        return replace(found, solution=solution)
 
     def _solve(self, width: float, decisions: Array, iterations: int | None = None) -> Solution:
         """Solve at one width within what is left of the time."""
@@ -131,49 +135,52 @@ class Start:
         staged = smoothed(self.exact, width)
         return solve_staged(staged, rollout(staged, decisions), options, self.progress)
 
-    def _descend(self, decisions: Array) -> tuple[list[Solution], float]:
-        """Down the ladder of widths; the last run is the one to keep, at the width returned."""
-        first = self._solve(FIRST_WIDTH, decisions)
-        runs, kept, width, ratio = [first], first, FIRST_WIDTH, FIRST_RATIO
-        sharpen_at = SHARPEN_EVERY
+    def _descend(self, decisions: Array) -> list[SmoothedSolution]:
+        """Down the ladder of widths, in steps that the solver can follow; all rungs tried."""
+        rungs = [SmoothedSolution(self._solve(FIRST_WIDTH, decisions), FIRST_WIDTH)]
+        kept, ratio, sharpen_at = rungs[0], FIRST_RATIO, SHARPEN_EVERY
         last = LAST_WIDTH if self.can_sharpen else LAST_WIDTH_AT_TIPS
-        while kept.is_solved and width > last and ratio < LARGEST_RATIO:
-            trial = max(width * ratio, last)
-            run = self._solve(trial, kept.trajectory.decisions, RUNG_ITERATIONS)
-            runs.append(run)
-            if run.status in (Status.INTERRUPTED, Status.TIME_LIMIT):
-                return runs, trial
-            if not run.is_solved:
+        while kept.solution.is_solved and kept.smoothing > last and ratio < LARGEST_RATIO:
+            start = kept.solution.trajectory.decisions
+            width = max(kept.smoothing * ratio, last)
+            rung = SmoothedSolution(self._solve(width, start, RUNG_ITERATIONS), width)
+            rungs.append(rung)
+            if rung.status in STOPPED:
+                break
+            if not rung.solution.is_solved:
                 ratio = ratio**0.5
                 continue
-            kept, width = run, trial
+            kept = rung
             if self.can_sharpen and width <= sharpen_at:
                 sharpen_at = width * SHARPEN_EVERY
-                exact = self._solve(0.0, kept.trajectory.decisions, SHARPEN_ITERATIONS)
-                runs.append(exact)
-                if exact.is_solved:
-                    return runs, 0.0
-        if kept.is_solved and width > COARSEST_LAST_WIDTH:
-            kept = replace(kept, status=Status.INACCURATE, message=Status.INACCURATE.sentence)
-        return [*(run for run in runs if run is not kept), kept], width
+                start = kept.solution.trajectory.decisions
+                exact = SmoothedSolution(self._solve(0.0, start, SHARPEN_ITERATIONS), 0.0)
+                rungs.append(exact)
+                if exact.solution.is_solved or exact.status in STOPPED:
+                    break
+        return rungs
 
-    def _on_exact_network(self, solution: Solution, width: float) -> SmoothedSolution:
-        """States, costs and certificate of the network that the controls define."""
-        trajectory = rollout(self.exact, solution.trajectory.decisions)
-        stopped = Status.INACCURATE if solution.is_solved else solution.status
-        if not solution.is_solved:
-            width = 0.0
-        assessed = assess(self.exact, trajectory, width, self.options.tolerance, stopped)
-        return SmoothedSolution(
-            replace(
-                assessed,
-                backend_status=solution.backend_status,
-                iterations=solution.iterations,
-                build_seconds=solution.build_seconds,
-                solve_seconds=solution.solve_seconds,
-            ),
-            width,
+    def _on_exact_network(self, rungs: list[SmoothedSolution]) -> SmoothedSolution:
+        """The finest rung whose controls are certified, on the network that they define.
+
+        If there is none, or the run was stopped: the controls of least cost among the solved
+        rungs, or else those of the last one, with the certificate of the exact network.
+        """
+        tolerance, stopped = self.options.tolerance, rungs[-1].status
+        solved = sorted(
+            (rung for rung in rungs if rung.solution.is_solved), key=lambda rung: rung.smoothing
         )
+        points = [rollout(self.exact, rung.solution.trajectory.decisions) for rung in solved]
+        if stopped not in STOPPED:
+            for rung, point in zip(solved, points, strict=True):
+                if rung.smoothing <= COARSEST_LAST_WIDTH:
+                    certified = assess(self.exact, point, rung.smoothing, tolerance)
+                    if certified.is_solved:
+                        return SmoothedSolution(certified, rung.smoothing)
+            stopped = Status.INACCURATE if solved else stopped
+        points = points or [rollout(self.exact, rungs[-1].solution.trajectory.decisions)]
+        found = [assess(self.exact, point, 0.0, tolerance, stopped) for point in points]
+        return SmoothedSolution(min(found, key=lambda solution: solution.objective), 0.0)
 
 
 def assess(
