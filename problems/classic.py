@@ -1,4 +1,4 @@
-"""Textbook control problems that carry their known solutions.
+"""Control problems that carry their known solutions: the catalogue of classics.
 
 Every problem is posed as `ocp` poses it, min J subject to x' = f(x, u), and brings its optimum,
 as a formula where there is one, with the source. The costates p are derivatives of the optimal
@@ -6,7 +6,8 @@ cost in the state (minimum convention):
 
     H = L + p . f,    p' = -dH/dx,    dH/du = 0 along a minimum.
 
-All quantities are dimensionless.
+The costates of a problem to be maximised are derivatives of its maximum. All quantities are
+dimensionless but those of the brachistochrone. Further problems are in `problems.literature`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import casadi as ca
 import numpy as np
@@ -21,12 +23,46 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
+from ocp.grid import TimeGrid
 from ocp.problem import Constraint, OptimalControlProblem
+from ocp.runge_kutta import GAUSS_LEGENDRE_4, GAUSS_LEGENDRE_6, RK4, ButcherTableau
+from ocp.solution import Solution
+from ocp.solve import SolveOptions, solve
+from ocp.trajectory import Trajectory
 
 Array = NDArray[np.float64]
 
 EXACT = 1e-13  # relative accuracy of a formula evaluated in double precision
 ANY_INTERVALS = (1, 2, 5, 10)  # for optima that do not depend on the number of intervals
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A transcription that resolves a problem.
+
+    Args:
+        intervals: about how many; equal between the switches.
+        tableau: method of a step.
+        substeps: steps on every interval.
+        control_per_stage: one control for each Runge-Kutta stage instead of one per interval.
+        switches: where the optimal control or its derivative jumps, as fractions of the horizon.
+            There the grid has nodes, so that the order is that of a smooth problem.
+    """
+
+    intervals: int = 50
+    tableau: ButcherTableau = RK4
+    substeps: int = 1
+    control_per_stage: bool = False
+    switches: tuple[float, ...] = ()
+
+    def grid(self, problem: OptimalControlProblem) -> TimeGrid:
+        """The grid on the problem's horizon, or on [0, 1] if the end time is free."""
+        horizon = 1.0 if problem.has_free_horizon else float(problem.horizon)
+        steps: list[float] = []
+        for start, stop in pairwise((0.0, *self.switches, 1.0)):
+            count = max(1, round(self.intervals * (stop - start)))
+            steps += [horizon * (stop - start) / count] * count
+        return TimeGrid.graded(steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +72,8 @@ class ClassicProblem:
     Args:
         name: how it is called in reports.
         problem: the problem in continuous time.
-        optimum: its minimal cost; -inf where it is unbounded below.
+        optimum: its minimal cost, or its maximum if that is asked; -inf where it is unbounded
+            below, inf where no control is feasible.
         accuracy: relative error of `optimum`: EXACT for a formula, half a unit of the last digit
             for a number from a table.
         source: who posed or solved it.
@@ -46,6 +83,11 @@ class ClassicProblem:
         table_accuracy: relative error of the numbers in `table`.
         costate: t -> (members, n) costates.
         control: t -> (m,) control.
+        horizon: the optimal end time, where it is free.
+        recipe: a transcription that resolves it.
+        guess: fraction of the horizon -> (state, control), where to start if the default, states
+            held at their initial values, does not do.
+        guess_parameters: parameters to start from.
     """
 
     name: str
@@ -58,6 +100,42 @@ class ClassicProblem:
     table_accuracy: float = EXACT
     costate: Callable[[float], Array] | None = None
     control: Callable[[float], Array] | None = None
+    horizon: float | None = None
+    recipe: Recipe = Recipe()
+    guess: Callable[[float], tuple[ArrayLike, ArrayLike]] | None = None
+    guess_parameters: tuple[float, ...] = ()
+
+
+def solve_classic(
+    classic: ClassicProblem, recipe: Recipe | None = None, options: SolveOptions = SolveOptions()
+) -> Solution:
+    """Solve a problem by its own recipe, or by another one, from its own guess."""
+    recipe = classic.recipe if recipe is None else recipe
+    return solve(
+        classic.problem,
+        recipe.grid(classic.problem),
+        recipe.tableau,
+        substeps=recipe.substeps,
+        control_per_stage=recipe.control_per_stage,
+        guess=first_guess(classic, recipe),
+        options=options,
+    )
+
+
+def first_guess(classic: ClassicProblem, recipe: Recipe) -> Trajectory | None:
+    """The guess of a problem of one member on the recipe's grid; None if it has none."""
+    if classic.guess is None:
+        return None
+    guess = classic.guess
+    nodes = recipe.grid(classic.problem).nodes
+    fractions = (nodes - nodes[0]) / (nodes[-1] - nodes[0])
+    copies = recipe.substeps * recipe.tableau.stages if recipe.control_per_stage else 1
+    middles = (fractions[:-1] + fractions[1:]) / 2
+    return Trajectory(
+        tuple(np.atleast_2d(np.asarray(guess(s)[0], dtype=float)) for s in fractions),
+        tuple(np.tile(np.atleast_1d(np.asarray(guess(s)[1], float)), copies) for s in middles),
+        np.asarray(classic.guess_parameters, dtype=float),
+    )
 
 
 def double_integrator() -> ClassicProblem:
@@ -404,6 +482,273 @@ def bryson_denham(limit: float = 1.0 / 9.0) -> ClassicProblem:
     )
 
 
+def minimal_time() -> ClassicProblem:
+    """Move a unit mass by a unit length, from rest to rest, as fast as a unit force allows.
+
+    x1' = x2, x2' = u, (0, 0) to (1, 0), |u| <= 1;   min T = 2,   u = 1, then -1 from t = 1
+
+    A control constant on N equal intervals reaches this optimum if N is even.
+    """
+    x, u, T = ca.SX.sym("x", 2), ca.SX.sym("u"), ca.SX.sym("T")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=ca.vertcat(x[1], u),
+        horizon=T,
+        initial_state=[0.0, 0.0],
+        parameter=T,
+        parameter_bounds=(0.1, 10.0),
+        parameter_cost=T,
+        control_bounds=(-1.0, 1.0),
+        terminal_constraints=[Constraint("arrive", x, [1.0, 0.0], [1.0, 0.0])],
+    )
+    return ClassicProblem(
+        name="minimal time",
+        problem=problem,
+        optimum=2.0,
+        accuracy=EXACT,
+        source="Bryson and Ho, Applied Optimal Control (1975)",
+        purpose="a test of a free end time and of a control that switches between its bounds",
+        table=dict.fromkeys((2, 10, 20), 2.0),
+        # The last t with H = 1 + p1 x2 + p2 u = 0 and p2 zero at the switch.
+        costate=lambda t: np.array([[-1.0, t - 1.0]]),
+        control=lambda t: np.array([1.0 if t < 1.0 else -1.0]),
+        horizon=2.0,
+    )
+
+
+def minimal_time_too_short() -> ClassicProblem:
+    """The same transfer in a time of 1.9, which no control achieves."""
+    x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=ca.vertcat(x[1], u),
+        horizon=1.9,
+        initial_state=[0.0, 0.0],
+        control_bounds=(-1.0, 1.0),
+        terminal_constraints=[Constraint("arrive", x, [1.0, 0.0], [1.0, 0.0])],
+    )
+    return ClassicProblem(
+        name="minimal time, too short",
+        problem=problem,
+        optimum=math.inf,
+        accuracy=EXACT,
+        source="the minimal time is 2",
+        purpose="a test of an infeasible status that names the terminal condition",
+    )
+
+
+def brachistochrone(width: float = 10.0, drop: float = 5.0) -> ClassicProblem:
+    """The curve of fastest descent from rest, a cycloid; in metres and seconds.
+
+        x' = v sin a, y' = v cos a, v' = g cos a, from rest at 0 to (width, drop);   min T
+
+        x = r (theta - sin theta), y = r (1 - cos theta), T = theta sqrt(r / g), a = theta(t) / 2
+
+    Args:
+        width: x(T) > 0, m.
+        drop: y(T) > 0, m, downwards.
+    """
+    g = 9.80665  # standard gravity, m/s^2
+    theta = float(
+        brentq(
+            lambda s: (s - math.sin(s)) * drop - (1 - math.cos(s)) * width,
+            *(1e-3, 2 * math.pi),
+            xtol=1e-15,
+        )
+    )
+    radius = drop / (1 - math.cos(theta))
+    optimum = theta * math.sqrt(radius / g)
+    x, a, T = ca.SX.sym("x", 3), ca.SX.sym("a"), ca.SX.sym("T")
+    problem = OptimalControlProblem(
+        state=x,
+        control=a,
+        dynamics=ca.vertcat(x[2] * ca.sin(a), x[2] * ca.cos(a), g * ca.cos(a)),
+        horizon=T,
+        initial_state=[0.0, 0.0, 0.0],
+        parameter=T,
+        parameter_bounds=(0.1, 10.0),
+        parameter_cost=T,
+        control_bounds=(-math.pi, math.pi),
+        terminal_constraints=[Constraint("arrive", x[:2], [width, drop], [width, drop])],
+    )
+    speed = math.sqrt(2 * g * drop)
+    return ClassicProblem(
+        name="brachistochrone",
+        problem=problem,
+        optimum=optimum,
+        accuracy=EXACT,
+        source="Johann Bernoulli, Acta Eruditorum (1696)",
+        purpose="a test of a free end time with a smooth control, singular at the start",
+        control=lambda t: np.array([theta * t / optimum / 2]),
+        horizon=optimum,
+        recipe=Recipe(20, GAUSS_LEGENDRE_6, control_per_stage=True),
+        guess=lambda s: ([width * s, drop * s, speed * s], math.atan2(width, drop)),
+        guess_parameters=(2 * math.hypot(width, drop) / speed,),
+    )
+
+
+def free_time_bolza() -> ClassicProblem:
+    """A longer way is cheaper but takes longer.
+
+    x' = T u on [0, T], x(0) = 0, x(T) = 1;   min T + 1/2 Int u^2 = (4/3) (3/2)^(1/4)
+
+    A constant u = 1 / T^2 is best, and leaves T + 1 / (2 T^3), least at T = (3/2)^(1/4).
+    """
+    x, u, T = ca.SX.sym("x"), ca.SX.sym("u"), ca.SX.sym("T")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=T * u,
+        horizon=T,
+        initial_state=[0.0],
+        parameter=T,
+        parameter_bounds=(0.1, 10.0),
+        parameter_cost=T,
+        control_cost=u**2 / 2,
+        terminal_constraints=[Constraint("arrive", x, 1.0, 1.0)],
+    )
+    horizon = 1.5**0.25
+    optimum = 4 / 3 * horizon
+    return ClassicProblem(
+        name="free-time Bolza",
+        problem=problem,
+        optimum=optimum,
+        accuracy=EXACT,
+        source="closed form, see the docstring",
+        purpose="a test of an end time that occurs in the dynamics too",
+        table=dict.fromkeys(ANY_INTERVALS, optimum),
+        costate=lambda t: np.array([[-1.0 / horizon**3]]),  # dH/du = u + p T = 0
+        control=lambda t: np.array([1.0 / horizon**2]),
+        horizon=horizon,
+    )
+
+
+def lunar_landing() -> ClassicProblem:
+    """Land softly with as much fuel left as possible: free fall, then full thrust.
+
+        h' = v, v' = -1 + F / m, m' = -F / c, 0 <= F <= 1.227, (1, -0.783, 1) to h = v = 0;
+        max m(T)
+
+    Thrust for a time s from mass 1, with k = F / c, changes the velocity by -s - c log(1 - k s)
+    and the height by v s - s^2 / 2 + c [(1 - k s) log(1 - k s) + k s] / k. Zero velocity at the
+    end gives the switch for every s, zero height then gives s.
+    """
+    height, velocity, thrust, exhaust = 1.0, -0.783, 1.227, 2.349
+    k = thrust / exhaust
+
+    def switch(s: float) -> float:
+        return velocity - s - exhaust * math.log(1 - k * s)
+
+    def final_height(s: float) -> float:
+        fall, left = switch(s), 1 - k * s
+        braked = (velocity - fall) * s - s**2 / 2 + exhaust * (left * math.log(left) + k * s) / k
+        return height + velocity * fall - fall**2 / 2 + braked
+
+    burn = float(brentq(final_height, 1.0, 1.5, xtol=1e-15))
+    fall = switch(burn)
+    optimum, horizon = 1 - k * burn, fall + burn
+    x, F, T = ca.SX.sym("x", 3), ca.SX.sym("F"), ca.SX.sym("T")
+    problem = OptimalControlProblem(
+        state=x,
+        control=F,
+        dynamics=ca.vertcat(x[1], -1 + F / x[2], -F / exhaust),
+        horizon=T,
+        initial_state=[height, velocity, 1.0],
+        terminal_cost=x[2],
+        parameter=T,
+        parameter_bounds=(0.1, 10.0),
+        control_bounds=(0.0, thrust),
+        terminal_constraints=[Constraint("landed", x[:2])],
+        maximize=True,
+    )
+    return ClassicProblem(
+        name="lunar landing",
+        problem=problem,
+        optimum=optimum,
+        accuracy=EXACT,
+        source="Meditch, IEEE Trans. Autom. Control 9 (1964), 477-484; a scalar equation",
+        purpose="a test of a free end time with one switch, to be maximised",
+        control=lambda t: np.array([0.0 if t < fall else thrust]),
+        horizon=horizon,
+        recipe=Recipe(50, RK4, switches=(fall / horizon,)),
+        guess=lambda s: ([1 - s, velocity * (1 - s), 1 - 0.6 * s], thrust / 2),
+        guess_parameters=(1.5,),
+    )
+
+
+def batch_reactor() -> ClassicProblem:
+    """Make as much as possible of an intermediate product, by the temperature u.
+
+    x1' = -(u + u^2 / 2) x1, x2' = u x1, x(0) = (1, 0), T = 1, 0 <= u <= 5;   max x2(1)
+    """
+    x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=ca.vertcat(-(u + u**2 / 2) * x[0], u * x[0]),
+        horizon=1.0,
+        initial_state=[1.0, 0.0],
+        terminal_cost=x[1],
+        control_bounds=(0.0, 5.0),
+        maximize=True,
+    )
+    return ClassicProblem(
+        name="batch reactor",
+        problem=problem,
+        optimum=0.573545057523,
+        accuracy=1e-12,
+        source="Ray, Advanced Process Control (1981); 12 digits by collocation on several meshes",
+        purpose="a test of a maximum with a control that ends on its bound",
+        table={10: 0.572242065802, 20: 0.573297629234},
+        table_accuracy=1e-12,
+        recipe=Recipe(50, GAUSS_LEGENDRE_6, control_per_stage=True),
+        guess=lambda s: ([1.0 - s, s / 2], 1.0 + s),
+    )
+
+
+def goddard() -> ClassicProblem:
+    """Carry a sounding rocket as high as possible: full thrust, a singular arc, coasting.
+
+        h' = v, v' = (F - D) / m - 1 / h^2, m' = -2 F, D = 310 v^2 exp(-500 (h - 1)),
+        0 <= F <= 3.5, h >= 1, v >= 0, (1, 0, 1) to m = 0.6;   max h(T)
+
+    A control free at every collocation point overshoots on the singular arc; one per interval
+    does not.
+    """
+    x, F, T = ca.SX.sym("x", 3), ca.SX.sym("F"), ca.SX.sym("T")
+    h, v, m = x[0], x[1], x[2]
+    drag = 310 * v**2 * ca.exp(-500 * (h - 1))
+    problem = OptimalControlProblem(
+        state=x,
+        control=F,
+        dynamics=ca.vertcat(v, (F - drag) / m - 1 / h**2, -2 * F),
+        horizon=T,
+        initial_state=[1.0, 0.0, 1.0],
+        terminal_cost=h,
+        parameter=T,
+        parameter_bounds=(0.02, 1.0),
+        control_bounds=(0.0, 3.5),
+        state_bounds=([1.0, 0.0, 0.6], [2.0, 1.0, 1.0]),
+        terminal_constraints=[Constraint("burnt out", m, 0.6, 0.6)],
+        maximize=True,
+    )
+    horizon = 0.198856
+    return ClassicProblem(
+        name="Goddard rocket",
+        problem=problem,
+        optimum=1.0128369183,
+        accuracy=1e-10,
+        source="Goddard (1919); 11 digits by collocation on several meshes; not proven global",
+        purpose="a test of a singular arc between full thrust and coasting",
+        horizon=horizon,
+        recipe=Recipe(100, GAUSS_LEGENDRE_4, switches=(0.0235097 / horizon, 0.0726707 / horizon)),
+        guess=lambda s: ([1 + 0.01 * s, 0.2 * s * (1 - s), 1 - 0.4 * s], 1.0),
+        guess_parameters=(0.2,),
+    )
+
+
 CLASSICS = (
     double_integrator(),
     hypersensitive(),
@@ -415,4 +760,10 @@ CLASSICS = (
     bryson_denham(),
     bryson_denham(1.0 / 5.0),
     bryson_denham(3.0 / 10.0),
+    minimal_time(),
+    brachistochrone(),
+    free_time_bolza(),
+    lunar_landing(),
+    batch_reactor(),
+    goddard(),
 )

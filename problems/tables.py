@@ -124,6 +124,12 @@ def read_csv(path: Path, target_columns: Sequence[str] | None = None) -> RawData
                 f"{place(row, name)}: {_shortened(columns[name][row])} is not a number, and inputs "
                 "must be; repair the cell, remove the column, or name it as a target."
             )
+        elif 2 * values.count(None) < len(values):
+            row = values.index(None)
+            raise DataError(
+                f"{place(row, name)}: {_shortened(columns[name][row])} came in a target column of "
+                "numbers; repair the cell, or write every label as text."
+            )
     return RawData(
         path.name,
         np.column_stack([numbers[name].astype(np.float64) for name in input_names]),

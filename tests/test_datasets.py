@@ -711,3 +711,10 @@ def test_a_fraction_that_is_none_is_refused(fraction):
 def test_a_split_leaves_no_part_empty(fraction, part):
     dataset = encode(load("moons"), "squared")
     assert_words(error_of(train_test_split, dataset, fraction, 0), f"{part} part empty")
+
+
+def test_a_slip_in_a_column_of_numbers_does_not_turn_it_into_classes(tmp_path):
+    path = tmp_path / "slip.csv"
+    path.write_text("a,y\n0,0.5\n1,0.25\n2,o.9\n")
+    with pytest.raises(DataError, match=r"line 4 .*'o.9' came in a target column of numbers"):
+        load(path)
