@@ -8,6 +8,7 @@ the names of classes. What a class becomes depends on the loss, so that is left 
 import csv
 import difflib
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +125,11 @@ def read_csv(path: Path, target_columns: Sequence[str] | None = None) -> RawData
                 f"{place(row, name)}: {_shortened(columns[name][row])} is not a number, and inputs "
                 "must be; repair the cell, remove the column, or name it as a target."
             )
-        elif 2 * values.count(None) < len(values):
+        elif any(value is not None and math.isfinite(value) and value % 1 for value in values):
             row = values.index(None)
             raise DataError(
                 f"{place(row, name)}: {_shortened(columns[name][row])} came in a target column of "
-                "numbers; repair the cell, or write every label as text."
+                "measured numbers; repair the cell, or write every label as text."
             )
     return RawData(
         path.name,
