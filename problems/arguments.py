@@ -157,7 +157,10 @@ def _add_output(add: Callable[..., Any]) -> None:
 
 
 COMMANDS = ("datasets", "solve", "interpolate", "check", "show")
-COMMANDS_LATER = ("sweep", "compare")
+COMMANDS_LATER = {
+    "sweep": "for now run solve once per horizon",
+    "compare": "for now run solve, and the other optimiser on the same cost",
+}
 
 
 def parser() -> tuple[Parser, dict[str, Parser]]:
@@ -194,7 +197,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         top.error(f"expected a command: {', '.join(COMMANDS)}; see turnpike --help")
     command = words[0]
     if command in COMMANDS_LATER:
-        top.error(f"{command} {LATER}; for now use solve or interpolate, once per horizon")
+        top.error(f"{command} {LATER}; {COMMANDS_LATER[command]}")
     if not command.startswith("-") and command not in COMMANDS:
         top.error(
             f"unknown command {command!r}{did_you_mean(command, [*COMMANDS, *COMMANDS_LATER])} "

@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from ocp import Iteration, SolveOptions, Status
@@ -61,6 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _say(command: str, message: str) -> None:
     print(f"turnpike {command}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _note(command: str, dataset: Dataset) -> None:
+    """One line on data that can be solved but hardly mean what they should."""
+    if len(dataset.inputs) == 1:
+        _say(command, "note: there is one sample only; add more to say anything about the data.")
+        return
+    constant = np.flatnonzero(np.ptp(dataset.targets, axis=0) == 0.0)
+    if constant.size:
+        name = dataset.target_names[constant[0]]
+        _say(command, f"note: target column {name!r} is constant; is it the one you meant?")
 
 
 def _datasets(options: argparse.Namespace) -> int:
@@ -125,8 +137,7 @@ def _solve(options: argparse.Namespace) -> int:
     if options.plot:
         check_figure_path(options.plot)
     problem, remembered = _problem(options)
-    if problem.samples == 1:
-        _say(options.command, "note: one sample only; any network that moves it will do.")
+    _note(options.command, problem.dataset)
     solve_options = SolveOptions(
         tolerance=options.tolerance,
         max_iterations=options.max_iterations,
