@@ -26,11 +26,12 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, null_space
 from scipy.optimize import lsq_linear
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ocp.condensing import (
     Linearization,
     Multipliers,
+    ReducedGradient,
     StageValues,
     adjoint,
     linearize,
@@ -46,6 +47,8 @@ from ocp.trajectory import Trajectory, decision_bounds
 ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size, counts as active
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
 KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at the end
+RESOLUTION = 1e-8  # relative error of the states, below which the gradient they cause is noise
+NEGLIGIBLE = 1e-12  # a residual this small needs no further scale
 MOST_OFFENDERS = 5  # named in a certificate
 DENSE_LIMIT = 2000  # up to this size all eigenvalues are computed, beyond it one by Lanczos
 SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
@@ -58,7 +61,8 @@ class Certificate:
 
     Args:
         stationarity: largest component of the Lagrangian's gradient in the decisions, relative to
-            the largest sum of the absolute values of the terms that cancel in it.
+            the largest sum of the absolute values of the terms that cancel in it, or to what
+            relative errors of 1e-8 in the states would cause if that is larger.
         dynamics: largest defect Phi_k(x^k) - x^{k+1}, relative to the largest state (at least 1).
         constraints: largest violation of a hard row or a bound, relative to the bound (at least 1).
         min_reduced_hessian_eigenvalue: smallest eigenvalue of the Hessian of the Lagrangian in the
@@ -100,7 +104,7 @@ def certify(staged: StagedProblem, trajectory: Trajectory) -> Certificate:
     conditions = _Conditions(linearization)
     curvature = conditions.curvature
     found = offenders(linearization)
-    violations = [offender.size for offender in found if not offender.place.startswith("defect[")]
+    violations = [offender.size for offender in found if offender.kind != "defect"]
     return Certificate(
         stationarity=conditions.stationarity,
         dynamics=dynamics_residual(linearization),
@@ -288,28 +292,60 @@ class _Conditions:
         return adjoint(self.linearization, self.multipliers, self._distributed[1])
 
     @cached_property
-    def stationarity(self) -> float:
-        """Relative residual of the gradient of the Lagrangian."""
-        gradient = reduced_gradient(self.linearization, self.costates, self.multipliers)
-        at_bounds = self._distributed[2]
-        residual = float(np.abs(gradient.value + at_bounds).max(initial=0.0))
-        # Bounds and soft rows cancel part of the gradient too, so they count among the terms.
+    def _gradient(self) -> ReducedGradient:
+        return reduced_gradient(self.linearization, self.costates, self.multipliers)
+
+    @cached_property
+    def _gradient_scale(self) -> float:
+        """Largest of the terms that cancel in the gradient; active rows are among them."""
         base = reduced_gradient(
             self.linearization, adjoint(self.linearization, self._base), self._base
         )
-        scale = float(np.maximum(gradient.terms, base.terms).max(initial=0.0))
+        return float(np.maximum(self._gradient.terms, base.terms).max(initial=0.0))
+
+    @cached_property
+    def stationarity(self) -> float:
+        """Relative residual of the gradient of the Lagrangian."""
+        at_bounds = self._distributed[2]
+        residual = float(np.abs(self._gradient.value + at_bounds).max(initial=0.0))
+        scale = self._gradient_scale
         if not np.isfinite(residual):
             return np.inf
+        if residual > NEGLIGIBLE * scale:
+            scale = max(scale, RESOLUTION * self._state_resolution)
         return residual / scale if scale > 0 else 0.0
+
+    @property
+    def _state_resolution(self) -> float:
+        """Gradient that would come of states wrong by their own size (or by 1).
+
+        Where the data are fitted exactly all terms of the gradient vanish together, and nothing
+        can be small relative to them; this is what there is to compare with.
+        """
+        staged, largest = self.staged, 0.0
+        for k in range(1, len(staged.stages)):
+            n, values = staged.stages[k].state_size, self.linearization.stages[k]
+            zeros = np.zeros((values.successor.shape[1] + values.rows.shape[1], staged.members))
+            second = values.function.hessians(values.unknowns, values.given, zeros)[:, :n, :n]
+            size = np.maximum(np.abs(self.linearization.trajectory.states[k]), 1.0)
+            costate = (np.abs(second) @ size[:, :, None])[:, :, 0]
+            before = self.linearization.stages[k - 1].transition
+            start = staged.stages[k - 1].state_size
+            effect = np.einsum("ia,iab->b", costate, np.abs(before[:, :, start:]))
+            largest = max(largest, float(effect.max(initial=0.0)))
+        return largest
 
     @cached_property
     def curvature(self) -> _Curvature:
         """The second-order test on the directions that the active rows leave free."""
         size = self.staged.decision_size
         rows, values = self.rows, self._row_values
-        # A kink whose multiplier is at the end of its interval is left to one side: no constraint.
+        # A row whose multiplier is at the end of its interval can be left to one side at no cost
+        # to first order, so it holds no direction.
         spread = rows.upper - rows.lower
-        margin = KINK_MARGIN * np.where(np.isfinite(spread), spread, 0.0)
+        sizes = np.abs(rows.jacobian).max(axis=1, initial=0.0)
+        slack = self._gradient_scale / np.where(sizes > 0, sizes, 1.0)
+        margin = KINK_MARGIN * np.where(np.isfinite(spread), spread, slack)
         inner = (values >= rows.lower + margin) & (values <= rows.upper - margin)
         jacobian = rows.jacobian[inner]
         single = np.count_nonzero(jacobian, axis=1) == 1
@@ -387,7 +423,9 @@ def smallest_eigenvalue(matrix: Array) -> float:
     try:
         factor = cho_factor(matrix, lower=True)
     except LinAlgError:
-        return float(eigsh(matrix, k=1, which="SA", v0=start, return_eigenvectors=False)[0])
+        try:
+            return float(eigsh(matrix, k=1, which="SA", v0=start, return_eigenvectors=False)[0])
+        except ArpackNoConvergence:  # a cluster at the end of the spectrum
+            return float(eigh(matrix, eigvals_only=True, subset_by_index=[0, 0])[0])
     inverse = LinearOperator(matrix.shape, matvec=lambda x: cho_solve(factor, x), dtype=float)
-    largest = eigsh(inverse, k=1, which="LM", v0=start, return_eigenvectors=False)[0]
-    return 1.0 / float(largest)
+    return 1.0 / float(eigsh(inverse, k=1, v0=start, return_eigenvectors=False)[0])

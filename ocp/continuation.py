@@ -5,13 +5,20 @@ Local minima are told apart by their objectives. Every one found is kept, with h
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass
+from multiprocessing import active_children
 from typing import Generic, Protocol, TypeVar
 
+from ocp.interrupt import Request, interruptible
 from ocp.nlp import Status
 
+POLL = 0.2  # s, between looks at the interrupt flag while others work
+GRACE = 30.0  # s, for workers to hand in their best points after an interrupt
+SMALLEST = 1e-14  # objectives below this are all zero
 DISTINCT = 1e-6  # objectives closer than this, relatively, count as one minimum
 
 
@@ -80,7 +87,7 @@ class MultiStart(Generic[S]):
 
 
 def _same(a: float, b: float) -> bool:
-    return abs(a - b) <= DISTINCT * max(abs(a), abs(b))
+    return abs(a - b) <= max(DISTINCT * max(abs(a), abs(b)), SMALLEST)
 
 
 def multi_start(
@@ -105,33 +112,44 @@ def multi_start(
     if not seeds:
         raise ValueError("a multi-start needs at least one seed, got none.")
     found: dict[int, S] = {}
-    try:
-        for position, solution in _outcomes(run, seeds, executor):
-            found[position] = solution
-            if finished is not None:
-                finished(solution)
-            if solution.status is Status.INTERRUPTED:
-                break
-    except KeyboardInterrupt:
-        if not found:
-            raise
-    is_complete = len(found) == len(seeds) and not any(
-        solution.status is Status.INTERRUPTED for solution in found.values()
-    )
+    with interruptible() as request:
+        try:
+            for position, solution in _outcomes(run, seeds, executor, request):
+                found[position] = solution
+                if finished is not None:
+                    finished(solution)
+                request.is_pending |= solution.status is Status.INTERRUPTED
+        except KeyboardInterrupt:
+            request.is_pending = True
+        is_complete = len(found) == len(seeds) and not request.is_pending
+    if not found:
+        raise KeyboardInterrupt
     return MultiStart(tuple(found[position] for position in sorted(found)), is_complete)
 
 
 def _outcomes(
-    run: Callable[[int], S], seeds: Iterable[int], executor: Executor | None
+    run: Callable[[int], S], seeds: Iterable[int], executor: Executor | None, request: Request
 ) -> Iterator[tuple[int, S]]:
+    """Position and solution of every start, as they end."""
     if executor is None:
         for position, seed in enumerate(seeds):
             yield position, run(seed)
+            if request.is_pending:
+                return
         return
     futures = {executor.submit(run, seed): position for position, seed in enumerate(seeds)}
-    try:
-        for future in as_completed(futures):
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+        for future in done:
             yield futures[future], future.result()
-    finally:
-        for future in futures:
-            future.cancel()
+        if request.is_pending:
+            waiting = {future for future in waiting if not future.cancel()}
+            # A Ctrl-C reaches the workers by itself, a signal to this process alone does not.
+            for process in active_children():
+                if process.pid is not None:
+                    os.kill(process.pid, signal.SIGINT)
+            done, waiting = wait(waiting, timeout=GRACE)
+            for future in done:
+                yield futures[future], future.result()
+            return

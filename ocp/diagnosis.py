@@ -16,8 +16,15 @@ from ocp.trajectory import decision_bounds
 
 @dataclass(frozen=True)
 class Offender:
-    """A group of constraints and its largest violation, relative to its bound (at least 1)."""
+    """A group of constraints and its largest violation, relative to its bound (at least 1).
 
+    Args:
+        kind: "row", "bound" or "defect".
+        place: where, by name.
+        size: of the violation.
+    """
+
+    kind: str
     place: str
     size: float
 
@@ -58,11 +65,11 @@ def _not_finite_output(values: StageValues, i: int) -> str | None:
 def offenders(linearization: Linearization) -> list[Offender]:
     """Violated hard rows, bounds and defects, one of each group, the largest first."""
     staged, trajectory = linearization.staged, linearization.trajectory
-    found: dict[str, Offender] = {}
+    found: dict[tuple[str, str], Offender] = {}
 
-    def add(group: str, place: str, size: float) -> None:
-        if size > 0 and (group not in found or size > found[group].size):
-            found[group] = Offender(place, size)
+    def add(kind: str, group: str, place: str, size: float) -> None:
+        if size > 0 and ((kind, group) not in found or size > found[kind, group].size):
+            found[kind, group] = Offender(kind, place, size)
 
     blocks = [(f"layer {k}", values) for k, values in enumerate(linearization.stages)]
     for term, values in zip(staged.shared, linearization.shared, strict=True):
@@ -73,22 +80,22 @@ def offenders(linearization: Linearization) -> list[Offender]:
         for r in np.flatnonzero(np.isinf(bounds.weight)):
             sizes = np.abs(values.violation[:, r]) / scale[r]
             i = int(np.argmax(sizes))
-            add(bounds.names[r], f"{bounds.names[r]}[{label}, sample {i}]", float(sizes[i]))
+            add("row", bounds.names[r], f"{bounds.names[r]}[{label}, sample {i}]", float(sizes[i]))
     for k, stage in enumerate(staged.stages[1:], start=1):
         sizes = bound_violation(trajectory.states[k], *stage.state_bounds)
         if sizes.size:
             i, j = divmod(int(np.argmax(sizes)), sizes.shape[1])
-            add("bound of a state", f"bound[layer {k}, sample {i}, x{j}]", float(sizes[i, j]))
+            add("bound", "state", f"bound[layer {k}, sample {i}, x{j}]", float(sizes[i, j]))
     sizes = bound_violation(trajectory.decisions, *decision_bounds(staged))
     if sizes.size:
         j = int(np.argmax(sizes))
-        add("bound of a control or parameter", f"bound[decision {j}]", float(sizes[j]))
+        add("bound", "decision", f"bound[decision {j}]", float(sizes[j]))
     for k, values in enumerate(linearization.stages[:-1]):
         after = trajectory.states[k + 1]
         sizes = np.abs(values.successor - after) / max(1.0, float(np.abs(after).max(initial=0.0)))
         if sizes.size:
             i, j = divmod(int(np.argmax(sizes)), sizes.shape[1])
-            add("defect", f"defect[layer {k}, sample {i}, x{j}]", float(sizes[i, j]))
+            add("defect", "", f"defect[layer {k}, sample {i}, x{j}]", float(sizes[i, j]))
     return sorted(found.values(), key=lambda offender: -offender.size)
 
 

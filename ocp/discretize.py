@@ -154,7 +154,7 @@ class _Transcription:
             problem.parameter.numel() + int(self.free.sum()),
             self._parameter_bounds(),
             None if problem.has_free_horizon else grid.nodes,
-            problem.is_autonomous and not problem.has_free_horizon,
+            problem.is_autonomous and not problem.has_free_horizon and not self.free.any(),
         )
 
     def _parameter_bounds(self) -> tuple[Array, Array]:

@@ -5,16 +5,14 @@ Source: Waechter and Biegler, Math. Program. 106 (2006), 25-57.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import casadi as ca
 import numpy as np
 
+from ocp.interrupt import Request, interruptible
 from ocp.nlp import Array, Iteration, NLPResult, NonlinearProgram, Progress, Status
 
 # Return codes of IPOPT (IpReturnCodes_inc.h); "acceptable" is not solved.
@@ -24,6 +22,7 @@ _STATUSES = {
     "Solved_To_Acceptable_Level": Status.INACCURATE,
     "Search_Direction_Becomes_Too_Small": Status.INACCURATE,
     "Infeasible_Problem_Detected": Status.INFEASIBLE,
+    "Restoration_Failed": Status.INFEASIBLE,
     "Maximum_Iterations_Exceeded": Status.ITERATION_LIMIT,
     "Maximum_CpuTime_Exceeded": Status.TIME_LIMIT,
     "Maximum_WallTime_Exceeded": Status.TIME_LIMIT,
@@ -101,7 +100,7 @@ def minimize(
         settings["ipopt"] = {**WARM_START, **settings["ipopt"]}
     solver = ca.nlpsol("solver", "ipopt", _oracle(program), settings)
     built = time.perf_counter()
-    with _interruptible(watch):
+    with interruptible() as watch.request:
         result = solver(
             x0=start,
             lbx=program.lower,
@@ -111,6 +110,8 @@ def minimize(
             lam_x0=0.0 if warm is None else warm.bound_multipliers,
             lam_g0=0.0 if warm is None else warm.multipliers,
         )
+    if watch.failure is not None:
+        raise watch.failure
     seconds = time.perf_counter() - built
     statistics = solver.stats()
     words = str(statistics.get("return_status", "no return status"))
@@ -191,7 +192,8 @@ class _Watch(ca.Callback):
         self.progress = progress
         self.number = 0
         self.last: Array | None = None
-        self.stop = False
+        self.request = Request()
+        self.failure: BaseException | None = None
         self.construct("watch", {})
 
     def get_n_in(self) -> int:
@@ -215,23 +217,9 @@ class _Watch(ca.Callback):
             rows = values["g"].full().ravel()
             violation = np.maximum(self.lower - rows, rows - self.upper)
             worst = float(np.max(violation, initial=0.0))
-            self.progress(Iteration(self.number, float(values["f"]), worst))
+            try:
+                self.progress(Iteration(self.number, float(values["f"]), worst))
+            except BaseException as error:  # raised again when the optimiser has returned
+                self.failure = error
         self.number += 1
-        return [1.0 if self.stop else 0.0]
-
-
-@contextmanager
-def _interruptible(watch: _Watch) -> Iterator[None]:
-    """Ctrl-C asks the run to stop at its next iteration; only the main thread can listen."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def listen(number: int, frame: object) -> None:
-        watch.stop = True
-
-    previous = signal.signal(signal.SIGINT, listen)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+        return [1.0 if self.request.is_pending or self.failure else 0.0]

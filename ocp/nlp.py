@@ -8,7 +8,7 @@ with the Lagrangian sigma f + multipliers . g. Nothing here knows of control or 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import casadi as ca
@@ -114,3 +114,12 @@ class NLPResult:
     iterations: int | None
     build_seconds: float
     solve_seconds: float
+
+    def after(self, earlier: NLPResult) -> NLPResult:
+        """This result with the effort of an earlier run that led to it."""
+        return replace(
+            self,
+            iterations=(self.iterations or 0) + (earlier.iterations or 0),
+            build_seconds=self.build_seconds + earlier.build_seconds,
+            solve_seconds=self.solve_seconds + earlier.solve_seconds,
+        )

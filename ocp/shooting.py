@@ -295,10 +295,13 @@ class Shooting:
                 f"the guess has states of shapes {_short(found)}, expected {_short(expected)} "
                 "(members, states), one for each of the stages."
             )
-        if trajectory.decisions.size != staged.decision_size:
+        controls = [control.shape for control in trajectory.controls]
+        wanted = [(stage.control_size,) for stage in staged.stages[:-1]]
+        if controls != wanted or trajectory.parameters.shape != (staged.parameter_size,):
             raise ValueError(
-                f"the guess has {trajectory.decisions.size} controls and parameters, "
-                f"expected {staged.decision_size}."
+                f"the guess has {trajectory.decisions.size} controls and parameters, expected "
+                f"{staged.decision_size}: controls of shapes {_short(wanted)} and "
+                f"{staged.parameter_size} parameters."
             )
         for name, parts in (("states", trajectory.states), ("controls", trajectory.controls)):
             for k, part in enumerate(parts):

@@ -18,7 +18,7 @@ from ocp.diagnosis import not_finite
 from ocp.discretize import discretize, embed, extract
 from ocp.grid import TimeGrid
 from ocp.ipopt import IpoptOptions, minimize
-from ocp.nlp import Progress, Status
+from ocp.nlp import NLPResult, Progress, Status
 from ocp.problem import OptimalControlProblem
 from ocp.runge_kutta import RK4, ButcherTableau
 from ocp.shooting import Shooting
@@ -28,6 +28,8 @@ from ocp.trajectory import Trajectory, constant_guess, decision_bounds, rollout
 
 # The optimiser is asked for more than the certificate, whose residuals are scaled differently.
 TOLERANCE_RATIO = 1e-2
+RETRIES = 2  # of a solve that ends short of the certificate's tolerance
+RETRY_SCALE = 1e4  # factor on the objective in each
 SMALLEST_TOLERANCE = 1e-12  # of the optimiser, above rounding
 
 
@@ -120,13 +122,8 @@ def solve_staged(
     guess = constant_guess(staged) if guess is None else guess
     shooting = Shooting(staged)
     program, start = shooting.program, shooting.pack(guess)
-    if (
-        warm is not None
-        and warm.point.size == start.size
-        and warm.multipliers.size == (program.constraint_lower.size)
-    ):
-        start = warm.point
-    else:
+    shape = (start.size, program.constraint_lower.size)
+    if warm is not None and (warm.point.size, warm.multipliers.size) != shape:
         warm = None
     at_guess = linearize(staged, guess)
     culprit = not_finite(at_guess)
@@ -134,22 +131,28 @@ def solve_staged(
         return _unusable(at_guess, culprit, time.perf_counter() - begin)
     scale = options.objective_scale or objective_scale(at_guess)
     built = time.perf_counter()
-    result = minimize(
-        program,
-        start,
-        IpoptOptions(
-            tolerance=max(TOLERANCE_RATIO * options.tolerance, SMALLEST_TOLERANCE),
-            max_iterations=options.max_iterations,
-            time_limit=options.time_limit,
-            objective_scale=scale,
-            extra=options.ipopt,
-        ),
-        progress,
-        warm,
+    settings = IpoptOptions(
+        tolerance=max(TOLERANCE_RATIO * options.tolerance, SMALLEST_TOLERANCE),
+        max_iterations=options.max_iterations,
+        time_limit=options.time_limit,
+        objective_scale=scale,
+        extra=options.ipopt,
     )
-    trajectory = shooting.unpack(result.point)
-    certificate = certify(staged, trajectory)
-    status = verdict(certificate, result.status, options.tolerance)
+    result = minimize(program, start, settings, progress, warm)
+    trajectory, certificate, status = _judge(shooting, result, options.tolerance)
+    for _ in range(RETRIES):
+        left = settings.time_limit - (time.perf_counter() - built)
+        if status is not Status.INACCURATE or certificate.is_minimum is None or left <= 0:
+            break
+        # The cost is nearly flat in units of the optimiser's tolerance: magnify it, and go on.
+        settings = replace(
+            settings, objective_scale=RETRY_SCALE * settings.objective_scale, time_limit=left
+        )
+        again = minimize(program, result.point, settings, progress, result)
+        found = _judge(shooting, again, options.tolerance)
+        if found[1].stationarity < certificate.stationarity:
+            result = again.after(result)
+            trajectory, certificate, status = found
     if status not in (Status.SOLVED, Status.NOT_A_MINIMUM) and _is_free(staged):
         trajectory = _best_rollout(staged, trajectory, guess)
         certificate = certify(staged, trajectory)
@@ -168,6 +171,15 @@ def solve_staged(
         solve_seconds=time.perf_counter() - built - result.build_seconds,
         result=result,
     )
+
+
+def _judge(
+    shooting: Shooting, result: NLPResult, tolerance: float
+) -> tuple[Trajectory, Certificate, Status]:
+    """The trajectory where the optimiser stopped, its certificate and the verdict."""
+    trajectory = shooting.unpack(result.point)
+    certificate = certify(shooting.staged, trajectory)
+    return trajectory, certificate, verdict(certificate, result.status, tolerance)
 
 
 def verdict(certificate: Certificate, backend: Status, tolerance: float) -> Status:

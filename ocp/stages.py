@@ -347,6 +347,13 @@ class StagedProblem:
                     f"{unknowns}: state, control and parameters."
                 )
 
+        for term in self.shared:
+            if list(term.stages) != sorted(set(term.stages)):
+                raise ValueError(
+                    f"the shared term {term.name!r} has stages {term.stages}, expected them in "
+                    "increasing order."
+                )
+
     @property
     def intervals(self) -> int:
         """Number of intervals (layers) K."""

@@ -65,10 +65,13 @@ def _stack(name: str, arrays: tuple[Array, ...]) -> Array:
 
 
 def local_values(staged: StagedProblem, trajectory: Trajectory, k: int) -> Array:
-    """Local unknowns of stage k, (N, z); copies of the state where they are not known."""
-    if trajectory.locals:
-        return trajectory.locals[k]
+    """Local unknowns of stage k, (N, z); copies of the state where they are not known.
+
+    Those of another method, of another size, count as not known.
+    """
     state, size = trajectory.states[k], staged.stages[k].function.local_size
+    if len(trajectory.locals) > k and trajectory.locals[k].shape == (len(state), size):
+        return trajectory.locals[k]
     repeats = -(-size // max(state.shape[1], 1))
     return np.tile(state, (1, repeats))[:, :size]
 

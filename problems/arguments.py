@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from problems.losses import LOSSES
 from problems.regularizers import PENALTIES
+from problems.report import versions
 from problems.solution_file import SCHEMES
 from problems.vector_fields import ACTIVATIONS, FIELDS
 
@@ -32,6 +34,8 @@ class Parser(argparse.ArgumentParser):
 
     def suggestion(self, unknown: str) -> str:
         """What an unknown option may have meant."""
+        if not unknown.startswith("-"):
+            return ""
         known = [option for action in self._actions for option in action.option_strings]
         return did_you_mean(unknown.split("=")[0], known)
 
@@ -112,7 +116,7 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("data").add_argument
     add("--target", type=_columns, metavar="COL[,COL...]", help="target columns [the last]")
     add("--standardize", action="store_true", help="inputs to zero mean and unit deviation")
-    add("--samples", type=_integer(1), metavar="N", help="size of generated data [50]")
+    add("--samples", type=_integer(2), metavar="N", help="size of generated data [50]")
     add("--seed", type=_integer(0), default=0, metavar="S", help="of data and starts [0]")
     add = parser.add_argument_group("network").add_argument
     add("--field", type=_one_of("field", FIELDS), default="inside", help=" | ".join(FIELDS))
@@ -156,6 +160,8 @@ def _add_output(add: Callable[..., Any]) -> None:
     add("--quiet", action="store_true", help="no progress bar")
 
 
+LATER_OPTIONS = ("widths", "dask")
+NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 COMMANDS = ("datasets", "solve", "interpolate", "check", "show")
 COMMANDS_LATER = {
     "sweep": "for now run solve once per horizon",
@@ -169,6 +175,7 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
         prog="turnpike",
         description="Certified optima of neural-ODE and ResNet training problems.",
     )
+    top.add_argument("--version", action="version", version=f"turnpike {versions()['turnpike']}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     made = {}
     for name, text in (
@@ -196,6 +203,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if not words:
         top.error(f"expected a command: {', '.join(COMMANDS)}; see turnpike --help")
     command = words[0]
+    words = _join_negative_numbers(words)
     if command in COMMANDS_LATER:
         top.error(f"{command} {LATER}; {COMMANDS_LATER[command]}")
     if not command.startswith("-") and command not in COMMANDS:
@@ -204,9 +212,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             f"(choose from {', '.join(COMMANDS)})"
         )
     known, unknown = top.parse_known_args(words)
-    if unknown:
-        command_parser = commands[command]
-        command_parser.error(
-            f"unrecognized argument {unknown[0]}{command_parser.suggestion(unknown[0])}"
-        )
+    if unknown or known.command is None:
+        at = commands.get(command, top)
+        word = unknown[0] if unknown else command
+        at.error(f"unrecognized argument {word!r}{at.suggestion(word)}")
     return known
+
+
+def _join_negative_numbers(words: list[str]) -> list[str]:
+    """`--option -1e-2` as `--option=-1e-2`, which is not taken for another option."""
+    joined: list[str] = []
+    for word in words:
+        previous = joined[-1] if joined else ""
+        if NEGATIVE.fullmatch(word) and previous.startswith("--") and "=" not in previous:
+            joined[-1] = f"{previous}={word}"
+        else:
+            joined.append(word)
+    return joined

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +25,7 @@ from tqdm import tqdm
 from ocp import Iteration, SolveOptions, Status
 from ocp.nlp import Progress
 from ocp.storage import check_writable
-from problems.arguments import REQUEST_WRONG, RequestError, parse
+from problems.arguments import LATER_OPTIONS, REQUEST_WRONG, RequestError, parse
 from problems.datasets import DATASETS, Dataset, encode, load, standardize
 from problems.figures import check_figure_path, save_figure
 from problems.interpolation import minimal_norm, unreachable
@@ -55,8 +58,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say(options.command, "interrupted before there was anything to keep.")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
+    except BrokenProcessPool:
+        _say(options.command, "a worker process died; try fewer workers, or more memory.")
+        return NOT_SOLVED
+    except MemoryError:
+        _say(options.command, "the problem does not fit into memory; make it smaller.")
+        return REQUEST_WRONG
+    except OSError as error:  # standard output is full, or its reader has left
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(options.command, f"cannot write to standard output: {error.strerror}.")
         return NOT_SOLVED
 
 
@@ -119,7 +130,7 @@ def _problem(options: argparse.Namespace) -> tuple[LearningProblem, dict[str, An
         scheme=SCHEMES[options.scheme],
         substeps=options.substeps,
         loss=LOSSES[options.loss],
-        terminal=options.terminal,
+        terminal=1.0 if options.command == "interpolate" else options.terminal,
         tracking=options.tracking,
         weight_decay=options.weight_decay,
         penalty=PENALTIES[options.penalty],
@@ -132,10 +143,7 @@ def _problem(options: argparse.Namespace) -> tuple[LearningProblem, dict[str, An
 
 
 def _solve(options: argparse.Namespace) -> int:
-    if options.save:
-        check_writable(options.save)
-    if options.plot:
-        check_figure_path(options.plot)
+    _check_outputs(options)
     problem, remembered = _problem(options)
     _note(options.command, problem.dataset)
     solve_options = SolveOptions(
@@ -158,8 +166,8 @@ def _solve(options: argparse.Namespace) -> int:
         _say(options.command, reason)
         verdict = replace(solution.solution, status=Status.INFEASIBLE, message=reason)
         solution = replace(solution, solution=verdict)
-    _print(solution.report, options.json)
     kept = _keep(solution, options, remembered)
+    _print(solution.report, options.json)
     assert solution.starts is not None
     if not solution.starts.is_complete:
         return INTERRUPTED
@@ -168,38 +176,37 @@ def _solve(options: argparse.Namespace) -> int:
     return SOLVED if solution.status is Status.SOLVED else NOT_SOLVED
 
 
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse, before anything is computed, what could not be written or would destroy something."""
+    if options.save is not None:
+        check_writable(options.save)
+    if options.plot is not None:
+        check_writable(options.plot)
+        check_figure_path(options.plot)
+    named = [
+        Path(p).absolute() for p in (options.data, options.save, options.plot) if p is not None
+    ]
+    if len(set(named)) < len(named):
+        raise RequestError("DATA, --save and --plot name the same file; give each its own.")
+
+
 def _keep(
     solution: LearningSolution, options: argparse.Namespace, remembered: dict[str, Any]
 ) -> bool:
     """Save and draw; a failure of one does not stop the other."""
-    asked = {
-        name: getattr(options, name)
-        for name in (
-            "data",
-            "target",
-            "standardize",
-            "samples",
-            "seed",
-            "starts",
-            "method",
-            "tolerance",
-            "max_iterations",
-            "time_limit",
-            "workers",
-        )
-    }
+    asked = {name: value for name, value in vars(options).items() if name not in LATER_OPTIONS}
     kept = True
-    if options.save:
+    if options.save is not None:
         try:
             save_solution(options.save, solution, {**asked, **remembered})
         except ValueError as error:
             _say(options.command, str(error))
             kept = False
-    if options.plot:
+    if options.plot is not None:
         try:
             save_figure(solution, options.plot)
-        except ValueError as error:
-            _say(options.command, str(error))
+        except Exception as error:  # whatever goes wrong in drawing, the solution is kept
+            _say(options.command, f"the figure could not be drawn: {error}")
             kept = False
     return kept
 
@@ -251,5 +258,8 @@ def _executor(workers: int | None) -> Iterator[Executor | None]:
     if workers is None or workers == 1:
         yield None
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    # Workers leave Ctrl-C to the solves that they run, which hand in their best points.
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         yield pool

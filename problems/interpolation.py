@@ -22,11 +22,12 @@ def minimal_norm(problem: LearningProblem) -> LearningProblem:
     """The interpolation problem with this problem's data, network and penalty.
 
     Raises:
-        ValueError: equal inputs with different targets, or an order of points on the line that
-            would have to change.
+        ValueError: equal inputs with different targets, an order of points on the line that
+            would have to change, or different inputs with equal targets for the full state.
     """
     _check_equal_inputs(problem)
     _check_order(problem)
+    _check_equal_targets(problem)
     return replace(problem, interpolation=True, tracking=0.0)
 
 
@@ -41,6 +42,25 @@ def _check_equal_inputs(problem: LearningProblem) -> None:
             raise ValueError(
                 f"interpolation is infeasible: rows {rows[0] + 1} and {rows[different[0]] + 1} "
                 "have equal inputs but different targets; remove one of them, or use solve."
+            )
+
+
+def _check_equal_targets(problem: LearningProblem) -> None:
+    """Full states as targets: a flow is invertible, so different inputs stay apart."""
+    if problem.outputs != problem.state_size or problem.trained_readout:
+        return
+    inputs, targets = problem.dataset.inputs, problem.dataset.targets
+    _, group = np.unique(targets, axis=0, return_inverse=True)
+    group = group.ravel()
+    for label in np.flatnonzero(np.bincount(group) > 1):
+        rows = np.flatnonzero(group == label)
+        different = np.flatnonzero((inputs[rows] != inputs[rows[0]]).any(axis=1))
+        if different.size:
+            raise ValueError(
+                f"interpolation is infeasible: rows {rows[0] + 1} and {rows[different[0]] + 1} "
+                "have different inputs and equal targets for the full state, and a flow never "
+                f"merges two points; give the state another dimension (width "
+                f"{problem.state_size + 1})."
             )
 
 
@@ -62,17 +82,23 @@ def unreachable(problem: LearningProblem) -> str | None:
     """Why the targets are out of reach of a field of bounded speed, or None if nothing is known.
 
     With x' = s(w x + b), each read-out coordinate moves at a speed between inf s and sup s, so
-    that  T inf s < y - a < T sup s.
+    that  T inf s < y - a < T sup s,  or <= where the speed is a value of s.
     """
     if problem.field is not OUTSIDE or problem.trained_readout:
         return None
     start = problem.pad(problem.dataset.inputs)[:, : problem.outputs]
     distance = problem.dataset.targets - start
     low, high = (problem.horizon * speed for speed in problem.activation.range)
-    missing = np.maximum(distance - high, low - distance)
-    i, j = np.unravel_index(int(np.argmax(missing)), missing.shape)
-    if missing[i, j] < 0 and distance.size:
+    reaches_low, reaches_high = problem.activation.attains
+    out = (distance > high) | (distance < low)
+    if not reaches_high:
+        out |= distance == high
+    if not reaches_low:
+        out |= distance == low
+    if not out.any():
         return None
+    missing = np.where(out, np.maximum(distance - high, low - distance), -np.inf)
+    i, j = np.unravel_index(int(np.argmax(missing)), missing.shape)
     speed = problem.activation.range[1 if distance[i, j] > 0 else 0]
     if speed == 0:
         remedy = "another activation or field"

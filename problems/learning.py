@@ -45,7 +45,7 @@ from problems.vector_fields import INSIDE, TANH, Activation, VectorField, join_a
 Array = NDArray[np.float64]
 
 REFINEMENT_TOLERANCE = 1e-10  # of the error after re-integration, relative, between two refinements
-REFINEMENT_STEPS = 20_000  # most Runge-Kutta steps of a re-integration
+REFINEMENT_STEPS = 5_000  # most Runge-Kutta steps of a re-integration
 
 
 @dataclass(frozen=True, eq=False)

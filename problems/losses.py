@@ -21,6 +21,8 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from problems.vector_fields import softplus
+
 Array = NDArray[np.float64]
 
 
@@ -89,7 +91,7 @@ DISTANCE = Loss(
 DISTANCE_ON_THE_LINE = Loss("distance", _nothing, DISTANCE.value, kinks=L1.kinks)
 LOGISTIC = Loss(
     "logistic",
-    lambda z, y, delta: ca.sum1(ca.log1p(ca.exp(-y * z))),
+    lambda z, y, delta: ca.sum1(softplus(-y * z)),
     lambda z, y: np.logaddexp(0.0, -y * z).sum(axis=1),
     is_classification=True,
     has_minimum=False,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ocp import EULER, HEUN, MIDPOINT, RK4, Trajectory
+from ocp import EULER, HEUN, MIDPOINT, RK4, Status, Trajectory
 from ocp.storage import load_arrays, save_arrays
 from problems.datasets import Dataset
 from problems.learning import Array, LearningProblem
@@ -130,12 +130,15 @@ def load_solution(path: str | Path) -> SavedSolution:
         trajectory = _trajectory(problem, arrays)
         costates = np.asarray(arrays["costates"], dtype=float)
         options, result = dict(metadata["options"]), dict(metadata["result"])
+        status = Status(result["status"])
         width = float(result["certificate"]["smoothing"])
         tolerance = float(options.get("tolerance", 1e-8))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         missing = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise ValueError(f"{path} is no complete solution file: {missing}.") from error
-    solution = assess(problem.staged, trajectory, width, tolerance)
+    judged = (Status.SOLVED, Status.NOT_A_MINIMUM)  # by a certificate, so not taken on trust
+    stopped = Status.INACCURATE if status in judged else status
+    solution = assess(problem.staged, trajectory, width, tolerance, stopped)
     iterations = result.get("iterations")
     solution = replace(
         solution,
@@ -199,6 +202,8 @@ def _trajectory(problem: LearningProblem, arrays: Mapping[str, Any]) -> Trajecto
     shapes = problem.field.shapes(width, problem.hidden_size)
     expected |= {name: (layers, *shape) for name, shape in shapes.items()}
     for name, shape in expected.items():
+        if arrays[name].dtype != np.float64:
+            raise ValueError(f"{name} has type {arrays[name].dtype}, expected float64")
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
         if not np.isfinite(arrays[name]).all():
@@ -207,6 +212,10 @@ def _trajectory(problem: LearningProblem, arrays: Mapping[str, Any]) -> Trajecto
         raise ValueError("times are not those of equal layers on the horizon")
     controls = join_arrays({name: arrays[name] for name in shapes})
     weight, bias = arrays["readout_weight"], arrays["readout_bias"]
+    if not problem.trained_readout:
+        fixed_weight, fixed_bias = problem.readout(np.zeros(0))
+        if not ((weight == fixed_weight).all() and (bias == fixed_bias).all()):
+            raise ValueError("its fixed read-out does not take the first coordinates")
     parameters = np.concatenate([weight.ravel(), bias]) if problem.trained_readout else np.zeros(0)
     return Trajectory(
         tuple(np.array(x) for x in arrays["states"]),
@@ -231,12 +240,30 @@ def differences(saved: SavedSolution) -> list[str]:
     scale = float(np.abs(saved.solution.costates).max(initial=0.0))
     if gap > AGREEMENT * max(scale, 1.0):
         found.append(f"costates differ by {gap:.2e} from the adjoint of the states")
-    if saved.result.get("status") != fresh["status"] and saved.result.get("status") == "solved":
-        found.append(f"status is {fresh['status']} by the arrays, solved by the metadata")
+    if stored["status"] != fresh["status"]:
+        found.append(
+            f"status is {fresh['status']} by the arrays, {stored['status']} by the metadata"
+        )
+    multipliers = stored.get("multipliers")
+    if saved.solution.problem.interpolation and not _same_numbers(
+        multipliers, saved.solution.multipliers
+    ):
+        found.append("multipliers differ from those that the arrays imply")
     return found
 
 
-def _agree(old: float | None, new: float | None) -> bool:
+def _same_numbers(old: Any, new: Array) -> bool:
+    try:
+        values = np.asarray(old, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    scale = max(1.0, float(np.abs(new).max(initial=0.0)))
+    return values.shape == new.shape and bool((np.abs(values - new) <= AGREEMENT * scale).all())
+
+
+def _agree(old: Any, new: float | None) -> bool:
     if old is None or new is None:
         return old is new
+    if not isinstance(old, (int, float)):
+        return False
     return abs(old - new) <= AGREEMENT * max(1.0, abs(old), abs(new))

@@ -38,6 +38,7 @@ from ocp import (
 )
 from ocp.certificate import dynamics_residual
 from ocp.condensing import linearize
+from ocp.interrupt import interruptible
 from ocp.nlp import Progress
 from ocp.solution import costs_by_term
 from ocp.solve import message, verdict
@@ -133,7 +134,11 @@ class Start:
         limit = min(iterations or self.options.max_iterations, self.options.max_iterations)
         options = replace(self.options, time_limit=left, max_iterations=limit)
         staged = smoothed(self.exact, width)
-        return solve_staged(staged, rollout(staged, decisions), options, self.progress)
+        guess = rollout(staged, decisions)
+        while not all(np.isfinite(state).all() for state in guess.states):
+            decisions = decisions / 2  # so large that the states overflow
+            guess = rollout(staged, decisions)
+        return solve_staged(staged, guess, options, self.progress)
 
     def _descend(self, decisions: Array) -> list[SmoothedSolution]:
         """Down the ladder of widths, in steps that the solver can follow; all rungs tried."""
@@ -396,14 +401,15 @@ def train(
         deadline=time.monotonic() + options.time_limit,
         progress=progress if executor is None else None,
     )
-    rounds = _rounds(seed, starts)
-    found = multi_start(run, rounds[0], executor, finished)
-    for seeds in rounds[1:]:
-        if not found.is_complete:
-            break
-        around = replace(run, base=found.best.solution.trajectory.decisions)
-        more = multi_start(around, seeds, executor, finished)
-        found = MultiStart((*found.solutions, *more.solutions), more.is_complete)
+    with interruptible() as request:
+        rounds = _rounds(seed, starts)
+        found = multi_start(run, rounds[0], executor, finished)
+        for seeds in rounds[1:]:
+            if request.is_pending:
+                break
+            around = replace(run, base=found.best.solution.trajectory.decisions)
+            more = multi_start(around, seeds, executor, finished)
+            found = MultiStart((*found.solutions, *more.solutions), more.is_complete)
     best = found.best
     return LearningSolution(problem, best.solution, best.smoothing, found)
 

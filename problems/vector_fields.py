@@ -18,6 +18,7 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+LINEAR_FROM = 36.0  # log(1 + exp(-36)) = 2e-16
 LEAK = 0.01  # slope of leaky ReLU for negative arguments, the usual default
 # max of d/dx [x Phi(x)], reached at x = sqrt 2: Phi(sqrt 2) + sqrt 2 phi(sqrt 2)
 GELU_LIPSCHITZ = (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)
@@ -34,6 +35,7 @@ class Activation:
             expressions; exact for delta = 0.
         lipschitz: its Lipschitz constant.
         range: (infimum, supremum) of its values.
+        attains: whether each of them is a value.
         is_smooth: twice continuously differentiable; if not, delta rounds off its kinks.
         is_homogeneous: s(c x) = c s(x) for c > 0.
     """
@@ -42,6 +44,7 @@ class Activation:
     function: Callable[[ca.SX, ca.SX | float], ca.SX]
     lipschitz: float
     range: tuple[float, float] = (-np.inf, np.inf)
+    attains: tuple[bool, bool] = (False, False)
     is_smooth: bool = True
     is_homogeneous: bool = False
 
@@ -51,8 +54,21 @@ def _positive_part(x: ca.SX, delta: ca.SX | float) -> ca.SX:
     return ca.if_else(delta > 0, (x + ca.sqrt(x**2 + delta**2 + (delta <= 0))) / 2, ca.fmax(x, 0))
 
 
+def softplus(x: ca.SX) -> ca.SX:
+    """The function log(1 + exp(x)), linear beyond LINEAR_FROM, where they agree to rounding."""
+    return ca.log1p(ca.exp(ca.fmin(x, LINEAR_FROM))) + ca.fmax(x - LINEAR_FROM, 0)
+
+
 TANH = Activation("tanh", lambda x, delta: ca.tanh(x), 1.0, (-1.0, 1.0))
-RELU = Activation("relu", _positive_part, 1.0, (0.0, np.inf), False, True)
+RELU = Activation(
+    "relu",
+    _positive_part,
+    1.0,
+    (0.0, np.inf),
+    (True, False),
+    is_smooth=False,
+    is_homogeneous=True,
+)
 LEAKY_RELU = Activation(
     "leaky-relu",
     lambda x, delta: LEAK * x + (1 - LEAK) * _positive_part(x, delta),
@@ -60,7 +76,7 @@ LEAKY_RELU = Activation(
     is_smooth=False,
     is_homogeneous=True,
 )
-SOFTPLUS = Activation("softplus", lambda x, delta: ca.log1p(ca.exp(x)), 1.0, (0.0, np.inf))
+SOFTPLUS = Activation("softplus", lambda x, delta: softplus(x), 1.0, (0.0, np.inf))
 # 1 / (1 + exp(-x)), written so that neither it nor its derivatives overflow
 SIGMOID = Activation("sigmoid", lambda x, delta: (1 + ca.tanh(x / 2)) / 2, 0.25, (0.0, 1.0))
 GELU = Activation(
@@ -68,8 +84,9 @@ GELU = Activation(
     lambda x, delta: x * (1 + ca.erf(x / np.sqrt(2))) / 2,
     GELU_LIPSCHITZ,
     (GELU_MINIMUM, np.inf),
+    (True, False),
 )
-SINE = Activation("sin", lambda x, delta: ca.sin(x), 1.0, (-1.0, 1.0))
+SINE = Activation("sin", lambda x, delta: ca.sin(x), 1.0, (-1.0, 1.0), (True, True))
 ACTIVATIONS = {a.name: a for a in (TANH, RELU, LEAKY_RELU, SOFTPLUS, SIGMOID, GELU, SINE)}
 
 Weights = Mapping[str, ca.SX]
