@@ -47,8 +47,6 @@ from ocp.trajectory import Trajectory, decision_bounds
 ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size, counts as active
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
 KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at the end
-RESOLUTION = 1e-8  # relative error of the states, below which the gradient they cause is noise
-NEGLIGIBLE = 1e-12  # a residual this small needs no further scale
 MOST_OFFENDERS = 5  # named in a certificate
 DENSE_LIMIT = 2000  # up to this size all eigenvalues are computed, beyond it one by Lanczos
 SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
@@ -61,8 +59,9 @@ class Certificate:
 
     Args:
         stationarity: largest component of the Lagrangian's gradient in the decisions, relative to
-            the largest sum of the absolute values of the terms that cancel in it, or to what
-            relative errors of 1e-8 in the states would cause if that is larger.
+            the largest sum of the absolute values of the terms that cancel in it, or to the
+            smallest eigenvalue below times the largest decision (at least 1) if that is larger:
+            then it bounds the relative error of the decisions to first order.
         dynamics: largest defect Phi_k(x^k) - x^{k+1}, relative to the largest state (at least 1).
         constraints: largest violation of a hard row or a bound, relative to the bound (at least 1).
         min_reduced_hessian_eigenvalue: smallest eigenvalue of the Hessian of the Lagrangian in the
@@ -311,29 +310,11 @@ class _Conditions:
         scale = self._gradient_scale
         if not np.isfinite(residual):
             return np.inf
-        if residual > NEGLIGIBLE * scale:
-            scale = max(scale, RESOLUTION * self._state_resolution)
+        eigenvalue = self.curvature.eigenvalue
+        if eigenvalue is not None and eigenvalue > 0:
+            decisions = self.linearization.trajectory.decisions
+            scale = max(scale, eigenvalue * max(1.0, float(np.abs(decisions).max())))
         return residual / scale if scale > 0 else 0.0
-
-    @property
-    def _state_resolution(self) -> float:
-        """Gradient that would come of states wrong by their own size (or by 1).
-
-        Where the data are fitted exactly all terms of the gradient vanish together, and nothing
-        can be small relative to them; this is what there is to compare with.
-        """
-        staged, largest = self.staged, 0.0
-        for k in range(1, len(staged.stages)):
-            n, values = staged.stages[k].state_size, self.linearization.stages[k]
-            zeros = np.zeros((values.successor.shape[1] + values.rows.shape[1], staged.members))
-            second = values.function.hessians(values.unknowns, values.given, zeros)[:, :n, :n]
-            size = np.maximum(np.abs(self.linearization.trajectory.states[k]), 1.0)
-            costate = (np.abs(second) @ size[:, :, None])[:, :, 0]
-            before = self.linearization.stages[k - 1].transition
-            start = staged.stages[k - 1].state_size
-            effect = np.einsum("ia,iab->b", costate, np.abs(before[:, :, start:]))
-            largest = max(largest, float(effect.max(initial=0.0)))
-        return largest
 
     @cached_property
     def curvature(self) -> _Curvature:

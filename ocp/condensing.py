@@ -195,8 +195,8 @@ class ReducedGradient:
 
     Args:
         value: (decisions,).
-        terms: (decisions,) sum of the absolute values of what comes through the dynamics and the
-            rows, of the members' own cost, and of the shared terms.
+        terms: (decisions,) sum of the absolute values of what comes through each component of the
+            state and each row, of the members' own cost, and of the shared terms.
     """
 
     value: Array
@@ -208,23 +208,24 @@ def reduced_gradient(
 ) -> ReducedGradient:
     """Gradient of the Lagrangian in (u^0, ..., u^{K-1}, p), for costates of the stages."""
     staged = linearization.staged
-    members, direct, shared = (np.zeros(staged.decision_size) for _ in range(3))
+    value, terms, shared = (np.zeros(staged.decision_size) for _ in range(3))
     for k, values in enumerate(linearization.stages):
         n, m = staged.stages[k].state_size, staged.stages[k].control_size
         after = costates[k + 1] if k < staged.intervals else np.zeros((staged.members, 0))
         lagrangian = np.hstack([after, multipliers[k]])
         own = values.gradient[:, n:].sum(axis=0)
-        through = np.einsum("ia,iab->b", lagrangian, values.jacobian[:, :, n:], optimize=True)
-        for total, part in ((direct, own), (members, through)):
+        through = np.einsum("ia,iab->ab", lagrangian, values.jacobian[:, :, n:], optimize=True)
+        for total, part in (
+            (value, own + through.sum(axis=0)),
+            (terms, np.abs(own) + np.abs(through).sum(axis=0)),
+        ):
             total[staged.control_slices[k]] += part[:m]
             total[staged.parameter_slice] += part[m:]
     for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
         y = multipliers[len(staged.stages) + s]
         part = values.gradient[0] + _contract(y, values.row_jacobian)[0]
         shared[staged.shared_index(term)] += part
-    return ReducedGradient(
-        members + direct + shared, np.abs(members) + np.abs(direct) + np.abs(shared)
-    )
+    return ReducedGradient(value + shared, terms + np.abs(shared))
 
 
 def reduced_jacobian(

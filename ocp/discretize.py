@@ -26,7 +26,7 @@ import numpy as np
 
 from ocp.grid import TimeGrid
 from ocp.problem import Constraint, OptimalControlProblem
-from ocp.runge_kutta import ButcherTableau
+from ocp.runge_kutta import ButcherTableau, combine
 from ocp.stages import Array, Rows, SharedTerm, Stage, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory
 
@@ -203,7 +203,7 @@ class _Transcription:
             rates: list[ca.SX] = []
             for i in range(tableau.stages):
                 if tableau.is_explicit:
-                    point = _combine(state, step, tableau.a[i, :i], rates)
+                    point = combine(state, step, tableau.a[i, :i], rates)
                 else:
                     point = z[:, offset + i]
                 control = u[:, offset + i] if self.control_per_stage else u
@@ -215,8 +215,8 @@ class _Transcription:
                     rows.append(penalty)
             if not tableau.is_explicit:
                 for i, point in enumerate(values):
-                    equations.append(_combine(state, step, tableau.a[i], rates) - point)
-            state = _combine(state, step, tableau.b, rates)
+                    equations.append(combine(state, step, tableau.a[i], rates) - point)
+            state = combine(state, step, tableau.b, rates)
         unknowns = [x, ca.vec(z), ca.vec(u), p]
         return StageFunction.of(
             "interval", unknowns, [data, c], state, cost, ca.vertcat(*rows), ca.vertcat(*equations)
@@ -293,15 +293,6 @@ class _Transcription:
         return StageFunction.of(
             "control", [ca.vec(u), p], [c], ca.SX(0, 1), total, ca.vertcat(*blocks)
         )
-
-
-def _combine(state: ca.SX, step: ca.SX, weights: Array, rates: Sequence[ca.SX]) -> ca.SX:
-    """The sum state + step sum_i weights_i rates_i, without the terms of zero weight."""
-    result = state
-    for weight, rate in zip(weights, rates, strict=True):
-        if weight != 0.0:
-            result = result + (step * float(weight)) * rate
-    return result
 
 
 def _rows(constraints: Sequence[Constraint], share: float = 1.0) -> Rows:

@@ -101,13 +101,13 @@ class ButcherTableau:
         stages: list[Vector] = []
         rates: list[Vector] = []
         for i in range(self.stages):
-            stage = _combine(state, step, self.a[i, :i], rates)
+            stage = combine(state, step, self.a[i, :i], rates)
             stages.append(stage)
             rates.append(rate(stage, time + step * float(self.c[i])))
-        return _combine(state, step, self.b, rates), stages
+        return combine(state, step, self.b, rates), stages
 
 
-def _combine(state: Vector, step: Any, weights: NDArray[np.float64], rates: list) -> Vector:
+def combine(state: Vector, step: Any, weights: NDArray[np.float64], rates: list) -> Vector:
     """The sum state + step sum_i weights_i rates_i, without the terms of zero weight."""
     result = state
     for weight, rate in zip(weights, rates, strict=True):

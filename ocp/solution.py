@@ -52,6 +52,11 @@ class Solution:
             objective=-self.objective,
             costs={name: -cost for name, cost in self.costs.items()},
             costates=tuple(-costate for costate in self.costates),
+            certificate=replace(
+                self.certificate,
+                costates=tuple(-costate for costate in self.certificate.costates),
+                multipliers=tuple(-y for y in self.certificate.multipliers),
+            ),
         )
 
     @property

@@ -215,7 +215,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if unknown or known.command is None:
         at = commands.get(command, top)
         word = unknown[0] if unknown else command
-        at.error(f"unrecognized argument {word!r}{at.suggestion(word)}")
+        at.error(f"unrecognized argument {word}{at.suggestion(word)}")
     return known
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import casadi as ca
@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 
 from ocp.grid import TimeGrid
 from ocp.problem import Constraint, OptimalControlProblem
-from ocp.runge_kutta import GAUSS_LEGENDRE_4, GAUSS_LEGENDRE_6, RK4, ButcherTableau
+from ocp.runge_kutta import GAUSS_LEGENDRE_6, RK4, ButcherTableau
 from ocp.solution import Solution
 from ocp.solve import SolveOptions, solve
 from ocp.trajectory import Trajectory
@@ -63,6 +63,9 @@ class Recipe:
             count = max(1, round(self.intervals * (stop - start)))
             steps += [horizon * (stop - start) / count] * count
         return TimeGrid.graded(steps)
+
+
+SMOOTH = Recipe(30, GAUSS_LEGENDRE_6, control_per_stage=True)  # of order 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +167,7 @@ def double_integrator() -> ClassicProblem:
         source="Bryson and Ho, Applied Optimal Control (1975)",
         purpose="a test of linear-quadratic transfer between two states",
         table={N: 6.0 / (1.0 - 1.0 / N**2) for N in (2, 5, 20)},
+        recipe=SMOOTH,
         costate=lambda t: np.array([[-12.0, 12.0 * t - 6.0]]),
         control=lambda t: np.array([6.0 - 12.0 * t]),
     )
@@ -211,6 +215,7 @@ def hypersensitive(
         accuracy=EXACT,
         source="after Rao and Mease, Automatica 35 (1999), 633-642; solved by its linear equations",
         purpose="a test of boundary layers, which decay at the rate sqrt 2 at both ends",
+        recipe=SMOOTH,
         costate=lambda t: -control(t)[None, :],
         control=control,
     )
@@ -235,12 +240,13 @@ def van_der_pol() -> ClassicProblem:
     return ClassicProblem(
         name="Van der Pol",
         problem=problem,
-        optimum=1.0478069082,
-        accuracy=5e-11,
-        source="11 digits by collocation on several meshes that agree; not proven global",
+        optimum=1.04780690822,
+        accuracy=5e-12,
+        source="12 digits by collocation on several meshes that agree; not proven global",
         purpose="a test of nonlinear dynamics with a free end",
-        table={10: 1.050146692049, 20: 1.048392751923, 50: 1.047900683028},
-        table_accuracy=2e-10,  # printed with 13 digits; the last three differ from ours
+        table={10: 1.050146692071, 20: 1.048392751967, 50: 1.047900683140},
+        table_accuracy=1e-12,
+        recipe=SMOOTH,
     )
 
 
@@ -454,13 +460,16 @@ def bryson_denham(limit: float = 1.0 / 9.0) -> ClassicProblem:
         terminal_constraints=[Constraint("reversal", x, [0.0, -1.0], [0.0, -1.0])],
         state_bounds=([-np.inf, -np.inf], [limit, np.inf]),
     )
+    switches: tuple[float, ...] = ()
     if limit >= 1 / 4:
         regime, optimum, table = "idle", 2.0, dict.fromkeys((2, 5, 10), 2.0)
     elif limit >= 1 / 6:
         regime, optimum = "touching", 2.0 + 6.0 * (1.0 - 4.0 * limit) ** 2
+        switches = (0.5,)
         table = {N: 2.0 + 6.0 * (1.0 - 4.0 * limit) ** 2 / (1.0 - 4.0 / N**2) for N in (4, 10)}
     else:
         regime, optimum, table = "resting", 4.0 / (9.0 * limit), {}
+        switches = (3.0 * limit, 1.0 - 3.0 * limit)
 
     def control(t: float) -> Array:
         t = min(t, 1.0 - t)
@@ -478,6 +487,7 @@ def bryson_denham(limit: float = 1.0 / 9.0) -> ClassicProblem:
         source="Bryson, Denham and Dreyfus, AIAA J. 1 (1963), 2544-2550",
         purpose=f"a test of a bound on the state, {regime}",
         table=table,
+        recipe=replace(SMOOTH, switches=switches),
         control=control,
     )
 
@@ -514,6 +524,7 @@ def minimal_time() -> ClassicProblem:
         costate=lambda t: np.array([[-1.0, t - 1.0]]),
         control=lambda t: np.array([1.0 if t < 1.0 else -1.0]),
         horizon=2.0,
+        recipe=Recipe(50, RK4, switches=(0.5,)),
     )
 
 
@@ -583,7 +594,7 @@ def brachistochrone(width: float = 10.0, drop: float = 5.0) -> ClassicProblem:
         purpose="a test of a free end time with a smooth control, singular at the start",
         control=lambda t: np.array([theta * t / optimum / 2]),
         horizon=optimum,
-        recipe=Recipe(20, GAUSS_LEGENDRE_6, control_per_stage=True),
+        recipe=SMOOTH,
         guess=lambda s: ([width * s, drop * s, speed * s], math.atan2(width, drop)),
         guess_parameters=(2 * math.hypot(width, drop) / speed,),
     )
@@ -681,8 +692,24 @@ def lunar_landing() -> ClassicProblem:
 def batch_reactor() -> ClassicProblem:
     """Make as much as possible of an intermediate product, by the temperature u.
 
-    x1' = -(u + u^2 / 2) x1, x2' = u x1, x(0) = (1, 0), T = 1, 0 <= u <= 5;   max x2(1)
+        x1' = -(u + u^2 / 2) x1, x2' = u x1, x(0) = (1, 0), T = 1, 0 <= u <= 5;   max x2(1) = p(0)
+
+    with the costate p of x1: p' = (u + u^2 / 2) p - u, p(1) = 0, and u = min(5, 1 / p - 1) where
+    the Hamiltonian is largest. On the bound p = 2/7 (1 - e^{-35/2 (1-t)}), up to 1/6; before that
+    p' = -(1 - p)^2 / (2 p), so that 2 / (1 - p) + 2 log(1 - p) falls at unit rate.
     """
+
+    def clock(p: float) -> float:
+        return 2 / (1 - p) + 2 * math.log(1 - p)
+
+    junction = 1.0 - math.log(12 / 5) / 17.5
+
+    def price(t: float) -> float:
+        if t >= junction:
+            return 2 / 7 * (1 - math.exp(-17.5 * (1 - t)))
+        elapsed = clock(1 / 6) + junction - t
+        return float(brentq(lambda p: clock(p) - elapsed, 1 / 6, 0.9, xtol=1e-15))
+
     x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
     problem = OptimalControlProblem(
         state=x,
@@ -697,13 +724,15 @@ def batch_reactor() -> ClassicProblem:
     return ClassicProblem(
         name="batch reactor",
         problem=problem,
-        optimum=0.573545057523,
-        accuracy=1e-12,
-        source="Ray, Advanced Process Control (1981); 12 digits by collocation on several meshes",
+        optimum=price(0.0),
+        accuracy=EXACT,
+        source="Ray, Advanced Process Control (1981); by a scalar equation",
         purpose="a test of a maximum with a control that ends on its bound",
-        table={10: 0.572242065802, 20: 0.573297629234},
-        table_accuracy=1e-12,
-        recipe=Recipe(50, GAUSS_LEGENDRE_6, control_per_stage=True),
+        table={10: 0.572242065818, 20: 0.573297629276},
+        table_accuracy=2e-12,
+        costate=lambda t: np.array([[price(t), 1.0]]),
+        control=lambda t: np.array([min(5.0, 1 / max(price(t), 1e-9) - 1)]),
+        recipe=replace(SMOOTH, switches=(junction,)),
         guess=lambda s: ([1.0 - s, s / 2], 1.0 + s),
     )
 
@@ -743,7 +772,7 @@ def goddard() -> ClassicProblem:
         source="Goddard (1919); 11 digits by collocation on several meshes; not proven global",
         purpose="a test of a singular arc between full thrust and coasting",
         horizon=horizon,
-        recipe=Recipe(100, GAUSS_LEGENDRE_4, switches=(0.0235097 / horizon, 0.0726707 / horizon)),
+        recipe=Recipe(100, GAUSS_LEGENDRE_6, switches=(0.0235097 / horizon, 0.0726707 / horizon)),
         guess=lambda s: ([1 + 0.01 * s, 0.2 * s * (1 - s), 1 - 0.4 * s], 1.0),
         guess_parameters=(0.2,),
     )

@@ -181,7 +181,6 @@ def _check_outputs(options: argparse.Namespace) -> None:
     if options.save is not None:
         check_writable(options.save)
     if options.plot is not None:
-        check_writable(options.plot)
         check_figure_path(options.plot)
     named = [
         Path(p).absolute() for p in (options.data, options.save, options.plot) if p is not None

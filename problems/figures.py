@@ -34,6 +34,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 from PIL import Image
 
+from ocp.storage import check_writable
 from problems.datasets import Dataset
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
             writing, or the path is itself a folder.
     """
     path = Path(path)
-    folder, suffix = path.parent, path.suffix.lower()
+    suffix = path.suffix.lower()
     if suffix == ".html":
         raise ValueError(
             f"{str(path)!r}: pages arrive with a later version; use .png, .pdf, .svg or .gif."
@@ -97,15 +98,7 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
             f"{str(path)!r} ends in {suffix or 'no suffix'}, expected a figure's name ending in "
             ".png, .pdf or .svg, or an animation's in .gif; change the suffix."
         )
-    problem = None
-    if os.path.isdir(path):
-        problem = "it is a folder; add a file's name"
-    elif not os.path.isdir(folder):
-        problem = f"there is no folder {str(folder)!r}; create it first"
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        problem = f"the folder {str(folder)!r} is closed to writing; choose another"
-    if problem is not None:
-        raise ValueError(f"cannot write {str(path)!r}: {problem}.")
+    check_writable(path)
 
 
 def save_figure(solution: LearningSolution, path: str | os.PathLike[str]) -> None:

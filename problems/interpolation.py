@@ -22,12 +22,11 @@ def minimal_norm(problem: LearningProblem) -> LearningProblem:
     """The interpolation problem with this problem's data, network and penalty.
 
     Raises:
-        ValueError: equal inputs with different targets, an order of points on the line that
-            would have to change, or different inputs with equal targets for the full state.
+        ValueError: equal inputs with different targets, or an order of points on the line that
+            would have to change.
     """
     _check_equal_inputs(problem)
     _check_order(problem)
-    _check_equal_targets(problem)
     return replace(problem, interpolation=True, tracking=0.0)
 
 
@@ -42,25 +41,6 @@ def _check_equal_inputs(problem: LearningProblem) -> None:
             raise ValueError(
                 f"interpolation is infeasible: rows {rows[0] + 1} and {rows[different[0]] + 1} "
                 "have equal inputs but different targets; remove one of them, or use solve."
-            )
-
-
-def _check_equal_targets(problem: LearningProblem) -> None:
-    """Full states as targets: a flow is invertible, so different inputs stay apart."""
-    if problem.outputs != problem.state_size or problem.trained_readout:
-        return
-    inputs, targets = problem.dataset.inputs, problem.dataset.targets
-    _, group = np.unique(targets, axis=0, return_inverse=True)
-    group = group.ravel()
-    for label in np.flatnonzero(np.bincount(group) > 1):
-        rows = np.flatnonzero(group == label)
-        different = np.flatnonzero((inputs[rows] != inputs[rows[0]]).any(axis=1))
-        if different.size:
-            raise ValueError(
-                f"interpolation is infeasible: rows {rows[0] + 1} and {rows[different[0]] + 1} "
-                "have different inputs and equal targets for the full state, and a flow never "
-                f"merges two points; give the state another dimension (width "
-                f"{problem.state_size + 1})."
             )
 
 

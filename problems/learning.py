@@ -16,6 +16,7 @@ x^{k+1} = x^k + h f(x^k, u^k). Everything is dimensionless.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -102,8 +103,6 @@ class LearningProblem:
             object.__setattr__(self, "hidden", self.width)
         if self.readout_decay is None:
             object.__setattr__(self, "readout_decay", self.weight_decay)
-        if self.loss is DISTANCE and targets == 1:
-            object.__setattr__(self, "loss", DISTANCE_ON_THE_LINE)
         if self.state_size < inputs:
             raise ValueError(
                 f"the width must be at least the number of inputs, {inputs}, got {self.width}."
@@ -114,7 +113,7 @@ class LearningProblem:
                 f"{self.width}; use a width of at least {targets}, or a trained read-out."
             )
         for name, value in (("layers", self.layers), ("substeps", self.substeps)):
-            if value < 1:
+            if operator.index(value) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         if self.hidden_size < 1:
             raise ValueError(f"hidden must be at least 1, got {self.hidden}.")
@@ -127,7 +126,9 @@ class LearningProblem:
             ("readout_decay", 0),
         ):
             value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and (value > 0 or value == low)):
+            if value is None and name == "bound":
+                continue
+            if not (np.isfinite(value) and value >= 0 and (value > 0 or low == 0)):
                 kind = "positive" if low else "zero or positive"
                 raise ValueError(f"{name.replace('_', '-')} must be {kind}, got {value:g}.")
         if self.terminal == self.tracking == 0 and not self.interpolation:
@@ -165,10 +166,15 @@ class LearningProblem:
         return int(self.dataset.targets.shape[1])
 
     @property
+    def posed_loss(self) -> Loss:
+        """The loss in the form that suits its number of outputs."""
+        return DISTANCE_ON_THE_LINE if self.loss is DISTANCE and self.outputs == 1 else self.loss
+
+    @property
     def is_smooth(self) -> bool:
         """Whether the discrete problem is twice differentiable up to its soft rows."""
         return self.activation.is_smooth and not (
-            self.loss.needs_smoothing and not self.interpolation
+            self.posed_loss.needs_smoothing and not self.interpolation
         )
 
     @cached_property
@@ -177,8 +183,15 @@ class LearningProblem:
         return TimeGrid.uniform(self.layers, self.horizon)
 
     def pad(self, inputs: ArrayLike) -> Array:
-        """Initial states (P, D) of inputs (P, d0): the inputs, then zeros."""
+        """Initial states (P, D) of inputs (P, d0): the inputs, then zeros.
+
+        Raises:
+            ValueError: inputs of another number of columns.
+        """
         inputs = np.atleast_2d(np.asarray(inputs, dtype=float))
+        expected = self.dataset.inputs.shape[1]
+        if inputs.ndim != 2 or inputs.shape[1] != expected:
+            raise ValueError(f"inputs have shape {inputs.shape}, expected (points, {expected}).")
         return np.pad(inputs, ((0, 0), (0, self.state_size - inputs.shape[1])))
 
     def control_problem(self) -> OptimalControlProblem:
@@ -200,7 +213,7 @@ class LearningProblem:
         else:
             alpha, beta = self.terminal, self.tracking
             terminal, path = self._soft_rows(z, y, alpha), self._soft_rows(z, y, beta)
-        error = self.loss.smooth(z, y, delta) / self.samples
+        error = self.posed_loss.smooth(z, y, delta) / self.samples
         bound = np.inf if self.bound is None else self.bound
         return OptimalControlProblem(
             state=x,
@@ -223,9 +236,10 @@ class LearningProblem:
         )
 
     def _soft_rows(self, z: ca.SX, y: ca.SX, weight: float) -> list[Constraint]:
-        if self.loss.kinks is None or weight == 0.0:
+        kinks = self.posed_loss.kinks
+        if kinks is None or weight == 0.0:
             return []
-        expression, lower, upper = self.loss.kinks(z, y)
+        expression, lower, upper = kinks(z, y)
         return [Constraint(self.loss.name, expression, lower, upper, weight / self.samples)]
 
     @property

@@ -8,6 +8,7 @@ metadata: JSON {format_version, options: {...}, result: {...}, dataset: {...}}
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -264,6 +265,6 @@ def _same_numbers(old: Any, new: Array) -> bool:
 def _agree(old: Any, new: float | None) -> bool:
     if old is None or new is None:
         return old is new
-    if not isinstance(old, (int, float)):
+    if not isinstance(old, (int, float)) or abs(old) > sys.float_info.max:
         return False
     return abs(old - new) <= AGREEMENT * max(1.0, abs(old), abs(new))

@@ -395,7 +395,7 @@ def train(
     run = Start(
         exact=problem.staged,
         is_smooth=problem.is_smooth,
-        can_sharpen=problem.interpolation or not problem.loss.needs_smoothing,
+        can_sharpen=problem.interpolation or not problem.posed_loss.needs_smoothing,
         guess_scale=1.0 / problem.horizon,
         options=options,
         deadline=time.monotonic() + options.time_limit,

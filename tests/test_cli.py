@@ -148,7 +148,7 @@ def test_a_wrong_command_is_refused_in_one_line(turnpike, line, words):
     ("option", "words"),
     [
         ("--samples 0", ["--samples", "whole number", "'0'"]),
-        ("--samples 1", ["samples is 1", "at least 2"]),
+        ("--samples 1", ["--samples", "at least 2", "'1'"]),
         ("--samples 2.5", ["--samples", "whole number", "'2.5'"]),
         ("--samples many", ["--samples", "whole number", "'many'"]),
         ("--seed -1", ["--seed", "at least 0", "'-1'"]),
@@ -170,7 +170,6 @@ def test_a_wrong_command_is_refused_in_one_line(turnpike, line, words):
         ("--substeps 0", ["--substeps", "at least 1", "'0'"]),
         ("--loss squarred", ["unknown loss 'squarred'", "did you mean squared?"]),
         ("--terminal -1", ["--terminal", "zero or positive", "'-1'"]),
-        ("--terminal 0 --tracking 0", ["terminal and tracking are both 0"]),
         ("--tracking -0.5", ["--tracking", "zero or positive", "'-0.5'"]),
         ("--tracking inf", ["--tracking", "zero or positive", "'inf'"]),
         ("--weight-decay -1", ["--weight-decay", "zero or positive", "'-1'"]),
@@ -219,7 +218,7 @@ def test_what_comes_later_is_refused_and_says_so(turnpike, line):
         ("--save missing/x.npz", ["cannot write missing/x.npz", "folder missing does not exist"]),
         ("--save .", ["cannot write .", "it is a folder"]),
         ("--save data.csv/x.npz", ["cannot write data.csv/x.npz"]),
-        ("--plot missing/x.png", ["cannot write 'missing/x.png'", "no folder 'missing'"]),
+        ("--plot missing/x.png", ["cannot write missing/x.png", "folder missing does not exist"]),
         ("--plot x.jpg", ["'x.jpg' ends in .jpg", ".png, .pdf or .svg"]),
         ("--plot x", ["'x' ends in no suffix"]),
     ],
@@ -595,7 +594,7 @@ def test_a_figure_that_fails_loses_nothing_computed(turnpike, monkeypatch):
     outcome = turnpike(f"solve moons {SMALL} --json --save x.npz --plot x.png")
     assert outcome.code == 2
     assert outcome.json["status"] == "solved"
-    outcome.said("turnpike solve: the pen is broken")
+    outcome.said("turnpike solve: the figure could not be drawn: the pen is broken")
     assert metadata_of("x.npz")["result"] == outcome.json
     assert os.listdir() == ["x.npz"]
 

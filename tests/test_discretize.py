@@ -21,6 +21,7 @@ from ocp import (
     RADAU_IIA_5,
     RK4,
     ButcherTableau,
+    Constraint,
     OptimalControlProblem,
     Solution,
     SolveOptions,
@@ -101,7 +102,7 @@ def test_the_last_stage_of_radau_iia_is_the_next_state(tableau):
 
 
 def test_the_named_implicit_tableaux_have_the_published_coefficients():
-    """Hairer and Wanner, Solving Ordinary Differential Equations II, tables IV.5.1 and IV.5.5."""
+    """Hairer and Wanner, Solving Ordinary Differential Equations II (1996), section IV.5."""
     np.testing.assert_allclose(RADAU_IIA_3.a, [[5 / 12, -1 / 12], [3 / 4, 1 / 4]], atol=1e-15)
     root = np.sqrt(3) / 6
     np.testing.assert_allclose(
@@ -323,33 +324,45 @@ def test_an_implicit_step_of_a_stiff_equation_is_stable_where_an_explicit_one_ex
 # Free ends
 
 
-def at_horizon(classic: ClassicProblem, horizon: float) -> ClassicProblem:
-    """The problem with its end time fixed, for dynamics without T."""
-    none = ca.SX(0, 1)
-    problem = replace(
-        classic.problem,
+def unhurried_transfer(horizon: float | ca.SX) -> OptimalControlProblem:
+    """From rest to rest over a unit length, min T + 1/2 Int u^2."""
+    x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
+    free = isinstance(horizon, ca.SX)
+    return OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=ca.vertcat(x[1], u),
         horizon=horizon,
-        parameter=none,
-        parameter_bounds=(-np.inf, np.inf),
-        parameter_cost=ca.SX(0),
+        initial_state=[-1.0, 0.0],
+        terminal_cost=horizon,
+        control_cost=u**2 / 2,
+        terminal_constraints=[Constraint("rest", x)],
+        parameter=horizon if free else ca.SX(0, 1),
+        parameter_bounds=(0.1, 10.0) if free else (-np.inf, np.inf),
     )
-    return replace(classic, problem=problem, guess_parameters=())
 
 
-def test_the_free_end_time_is_the_best_of_the_fixed_ones():
-    classic = lunar_landing()
-    free = minimum(classic, 20, RK4, switches=classic.recipe.switches)
+@pytest.mark.parametrize("tableau", [RK4, RADAU_IIA_3, GAUSS_LEGENDRE_4], ids=name)
+def test_the_free_end_time_is_the_best_of_the_fixed_ones(tableau):
+    """min over T of T + 6 c / T^3, c = 1 / (1 - 1/N^2) with a control per interval."""
+    N = 8
+    factor = 1 / (1 - 1 / N**2)
+    free = solve(unhurried_transfer(ca.SX.sym("T")), TimeGrid.uniform(N), tableau, options=OPTIONS)
+    assert free.is_solved
     horizon = float(free.trajectory.parameters[0])
-    assert horizon == pytest.approx(classic.horizon, rel=1e-6)
+    assert horizon == pytest.approx((18 * factor) ** 0.25, rel=1e-8)
     assert free.trajectory.times[-1] == pytest.approx(horizon, rel=1e-14)
-    fixed = minimum(at_horizon(classic, horizon), 20, RK4, switches=classic.recipe.switches)
-    assert fixed.objective == pytest.approx(free.objective, rel=1e-9)
-    # Away from the best time the gradient in some thrusts is tiny, and an interior-point method
-    # leaves these a little off their bounds: stationary, but not within 1e-8.
-    for factor in (1.001, 1.01):
-        longer = solve_classic(at_horizon(classic, horizon * factor), Recipe(20), OPTIONS)
-        assert longer.certificate.is_stationary(1e-6)
-        assert longer.objective < free.objective - 1e-5
+    for change in (1.0, 0.99, 1.01):
+        T = change * horizon
+        problem = unhurried_transfer(T)
+        fixed = solve(problem, TimeGrid.uniform(N, T), tableau, options=OPTIONS)
+        assert fixed.objective == pytest.approx(T + 6 * factor / T**3, rel=1e-10)
+        if change == 1.0:
+            decisions = free.trajectory.control_array
+            np.testing.assert_allclose(fixed.trajectory.control_array, decisions, atol=1e-8)
+            np.testing.assert_allclose(fixed.costates, free.costates, atol=1e-8)
+        else:
+            assert fixed.objective > free.objective + 1e-5
 
 
 @pytest.mark.parametrize("tableau", [EULER, RADAU_IIA_3, GAUSS_LEGENDRE_4], ids=name)

@@ -185,7 +185,7 @@ def decisions_of(problem: LearningProblem, vector: Array) -> Array:
     return problem.decisions(controls, *readout)
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(problem=learning_problems(), seed=st.integers(0, 2**16))
 def test_states_errors_costs_and_costates_are_the_oracles(
     problem: LearningProblem, seed: int
@@ -220,7 +220,7 @@ def test_states_errors_costs_and_costates_are_the_oracles(
     np.testing.assert_allclose(p, q, rtol=0, atol=1e-12 * max(1.0, float(np.abs(q).max())))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(problem=learning_problems(), seed=st.integers(0, 2**16))
 def test_controls_by_name_and_decisions_are_inverse_to_each_other(
     problem: LearningProblem, seed: int
@@ -238,7 +238,7 @@ def _parts(solution: LearningSolution) -> tuple[dict[str, Array], Array, Array]:
     return solution.weights, solution.readout_weight, solution.readout_bias
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(problem=learning_problems(), seed=st.integers(0, 2**16))
 def test_new_inputs_follow_the_same_network(problem: LearningProblem, seed: int) -> None:
     """The samples' own inputs end at their own states, any others where the oracle has them."""
@@ -387,7 +387,7 @@ def test_linear_network_has_the_matrix_exponential_as_fine_limit() -> None:
     np.testing.assert_allclose(solution.states[-1], end, rtol=1e-13)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(problem=learning_problems(), seed=st.integers(0, 2**16))
 def test_step_times_lipschitz_is_the_largest_spectral_norm_times_step_and_slope(
     problem: LearningProblem, seed: int
@@ -423,13 +423,12 @@ def test_sizes_that_are_left_out_follow_from_the_data() -> None:
 
 
 def test_distance_of_one_output_is_posed_without_smoothing() -> None:
-    assert small_problem(dataset=random_dataset(DISTANCE, outputs=1), loss=DISTANCE).loss is (
-        DISTANCE_ON_THE_LINE
-    )
-    assert small_problem(loss=DISTANCE).loss is DISTANCE
+    line = small_problem(dataset=random_dataset(DISTANCE, outputs=1), loss=DISTANCE)
+    assert line.posed_loss is DISTANCE_ON_THE_LINE
+    plane = small_problem(dataset=random_dataset(DISTANCE, outputs=2), loss=DISTANCE)
+    assert plane.posed_loss is DISTANCE
 
 
-@pytest.mark.xfail(strict=True, reason="the loss keeps the form that it took for one output")
 def test_distance_measures_all_outputs_when_the_data_are_replaced() -> None:
     line = small_problem(dataset=random_dataset(DISTANCE, outputs=1), loss=DISTANCE)
     solution = at_random(replace(line, dataset=random_dataset(DISTANCE, outputs=2)))
@@ -437,10 +436,9 @@ def test_distance_measures_all_outputs_when_the_data_are_replaced() -> None:
     assert solution.solution.objective == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="missing columns are padded, surplus ones fail in NumPy")
 @pytest.mark.parametrize("inputs", [[[1.0]], [[1.0, 2.0, 3.0, 4.0]]], ids=str)
 def test_inputs_of_another_size_are_refused_with_the_size_expected(inputs: Any) -> None:
-    with pytest.raises(ValueError, match="2 inputs"):
+    with pytest.raises(ValueError, match=r"expected \(points, 2\)"):
         at_random(small_problem()).propagate(inputs)
 
 
