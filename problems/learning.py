@@ -97,12 +97,6 @@ class LearningProblem:
 
     def __post_init__(self) -> None:
         inputs, targets = self.dataset.inputs.shape[1], self.dataset.targets.shape[1]
-        if self.width is None:
-            object.__setattr__(self, "width", inputs)
-        if self.hidden is None:
-            object.__setattr__(self, "hidden", self.width)
-        if self.readout_decay is None:
-            object.__setattr__(self, "readout_decay", self.weight_decay)
         if self.state_size < inputs:
             raise ValueError(
                 f"the width must be at least the number of inputs, {inputs}, got {self.width}."
@@ -110,7 +104,7 @@ class LearningProblem:
         if self.state_size < targets and not self.trained_readout:
             raise ValueError(
                 f"the read-out takes the first {targets} coordinates of a state of width "
-                f"{self.width}; use a width of at least {targets}, or a trained read-out."
+                f"{self.state_size}; use a width of at least {targets}, or a trained read-out."
             )
         for name, value in (("layers", self.layers), ("substeps", self.substeps)):
             if operator.index(value) < 1:
@@ -126,7 +120,7 @@ class LearningProblem:
             ("readout_decay", 0),
         ):
             value = getattr(self, name)
-            if value is None and name == "bound":
+            if value is None and name in ("bound", "readout_decay"):
                 continue
             if not (np.isfinite(value) and value >= 0 and (value > 0 or low == 0)):
                 kind = "positive" if low else "zero or positive"
@@ -146,14 +140,17 @@ class LearningProblem:
     @property
     def state_size(self) -> int:
         """Width D."""
-        assert self.width is not None
-        return self.width
+        return self.dataset.inputs.shape[1] if self.width is None else self.width
 
     @property
     def hidden_size(self) -> int:
         """Hidden width H."""
-        assert self.hidden is not None
-        return self.hidden
+        return self.state_size if self.hidden is None else self.hidden
+
+    @property
+    def readout_weight_decay(self) -> float:
+        """Weight lambda_q of the read-out's penalty."""
+        return self.weight_decay if self.readout_decay is None else self.readout_decay
 
     @property
     def samples(self) -> int:
@@ -202,8 +199,7 @@ class LearningProblem:
         controls = self.field.split_symbols(u, self.state_size, self.hidden_size)
         rate = self.field.rate(x, controls, lambda z: self.activation.function(z, delta))
         z = self._read(x, q)
-        decay, readout_decay = self.weight_decay, self.readout_decay
-        assert readout_decay is not None
+        decay, readout_decay = self.weight_decay, self.readout_weight_decay
         terminal: list[Constraint] = []
         path: list[Constraint] = []
         if self.interpolation:

@@ -55,8 +55,8 @@ def options_of(problem: LearningProblem) -> dict[str, Any]:
         "command": "interpolate" if problem.interpolation else "solve",
         "field": problem.field.name,
         "activation": problem.activation.name,
-        "width": problem.width,
-        "hidden": problem.hidden if problem.field.needs_hidden else None,
+        "width": problem.state_size,
+        "hidden": problem.hidden_size if problem.field.needs_hidden else None,
         "horizon": problem.horizon,
         "layers": problem.layers,
         "scheme": problem.scheme.name,
@@ -68,7 +68,7 @@ def options_of(problem: LearningProblem) -> dict[str, Any]:
         "penalty": problem.penalty.name,
         "bound": problem.bound,
         "readout": "trained" if problem.trained_readout else "first",
-        "readout_decay": problem.readout_decay,
+        "readout_decay": problem.readout_weight_decay,
     }
 
 

@@ -135,14 +135,13 @@ def seeded_problem(seed: int, **options: Any) -> LearningProblem:
 
 def network_of(problem: LearningProblem) -> Network:
     """The same problem for the oracle."""
-    assert problem.readout_decay is not None
     return Network(
         problem.dataset.inputs,
         problem.dataset.targets,
         field=problem.field.name,
         activation=problem.activation.name,
-        width=problem.width,
-        hidden=problem.hidden,
+        width=problem.state_size,
+        hidden=problem.hidden_size,
         horizon=problem.horizon,
         layers=problem.layers,
         scheme=problem.scheme.name,
@@ -154,7 +153,7 @@ def network_of(problem: LearningProblem) -> Network:
         penalty=problem.penalty.name,
         bound=problem.bound,
         readout="trained" if problem.trained_readout else "first",
-        readout_decay=problem.readout_decay,
+        readout_decay=problem.readout_weight_decay,
     )
 
 
@@ -418,8 +417,9 @@ def test_sizes_that_are_left_out_follow_from_the_data() -> None:
     problem = LearningProblem(random_dataset(SQUARED, 5, 3, 2), weight_decay=0.7)
     assert (problem.samples, problem.outputs) == (5, 2)
     assert (problem.state_size, problem.hidden_size) == (3, 3)
-    assert problem.readout_decay == 0.7
-    assert replace(problem, width=4, hidden=None).hidden_size == 4
+    assert problem.readout_weight_decay == 0.7
+    assert replace(problem, width=4).hidden_size == 4
+    assert replace(problem, weight_decay=0.1).readout_weight_decay == 0.1
 
 
 def test_distance_of_one_output_is_posed_without_smoothing() -> None:

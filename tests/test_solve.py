@@ -517,3 +517,20 @@ def test_the_optimiser_wants_a_start_of_the_right_size():
     start[[3, 5]] = np.nan, np.inf
     with pytest.raises(ValueError, match=r"got shape \(41,\) with 2 that are not finite"):
         minimize(shooting.program, start, IpoptOptions())
+
+
+@pytest.mark.parametrize("horizon", [1.0, 2.0])
+def test_a_problem_that_prices_the_end_alone_is_certified(horizon):
+    """x1' = u, x2' = u^2 / 2, min x2(T) - x1(T): u = 1, -T / 2; no term of the cost has u in it."""
+    x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=ca.vertcat(u, u**2 / 2),
+        horizon=horizon,
+        initial_state=[0.0, 0.0],
+        terminal_cost=x[1] - x[0],
+    )
+    solution = solve(problem, TimeGrid.uniform(4, horizon), RK4)
+    assert solution.is_solved
+    assert solution.objective == pytest.approx(-horizon / 2, rel=1e-12)

@@ -285,7 +285,7 @@ def test_l1_penalty_holds_controls_at_zero_and_no_change_of_one_of_them_helps(se
     gradient = objective_and_gradient(network, vector)[1] - slope * is_control * np.sign(vector)
     held = is_control & (np.abs(gradient) < 0.9 * slope)
     # The optimiser's scale is that of the read-out's curvature if there is one, else of the slope.
-    ratio = solution.problem.readout_decay / slope if problem.trained_readout else 0.0
+    ratio = solution.problem.readout_weight_decay / slope if problem.trained_readout else 0.0
     assert np.abs(vector[held]).max(initial=0.0) < 1e-9 * max(1.0, ratio)
     shrunk = np.sign(vector - gradient) * np.maximum(np.abs(vector - gradient) - slope, 0)
     proximal = np.where(is_control, shrunk, vector - gradient)
