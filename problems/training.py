@@ -4,10 +4,10 @@ A start is random controls from a seed; the later half of several starts are ran
 best minimum so far, which finds better ones where minima are many.
 
 Where the network or the loss has kinks, a ladder of problems smoothed at widths delta -> 0 is
-solved, each warm-started from the one before, in steps as large as the branch can be followed; on
-the way the exact problem is tried, which is solved when no sample sits on a kink. Costs and errors
-are always those of the exact network; the smoothing width at which the certificate holds is
-reported with it.
+solved, each warm-started from the one before with its multipliers, in steps as large as the branch
+can be followed; on the way the exact problem is tried, which is solved when no sample sits on a
+kink. Costs and errors are always those of the exact network; the smoothing width at which the
+certificate holds is reported with it.
 """
 
 from __future__ import annotations
@@ -128,7 +128,13 @@ class Start:
         )
         return replace(found, solution=solution)
 
-    def _solve(self, width: float, decisions: Array, iterations: int | None = None) -> Solution:
+    def _solve(
+        self,
+        width: float,
+        decisions: Array,
+        iterations: int | None = None,
+        warm: Solution | None = None,
+    ) -> Solution:
         """Solve at one width within what is left of the time."""
         left = max(self.deadline - time.monotonic(), LEAST_TIME)
         limit = min(iterations or self.options.max_iterations, self.options.max_iterations)
@@ -138,7 +144,8 @@ class Start:
         while not all(np.isfinite(state).all() for state in guess.states):
             decisions = decisions / 2  # so large that the states overflow
             guess = rollout(staged, decisions)
-        return solve_staged(staged, guess, options, self.progress)
+        start = guess if warm is None else replace(warm, trajectory=guess)
+        return solve_staged(staged, start, options, self.progress)
 
     def _descend(self, decisions: Array) -> list[SmoothedSolution]:
         """Down the ladder of widths, in steps that the solver can follow; all rungs tried."""
@@ -148,7 +155,9 @@ class Start:
         while kept.solution.is_solved and kept.smoothing > last and ratio < LARGEST_RATIO:
             start = kept.solution.trajectory.decisions
             width = max(kept.smoothing * ratio, last)
-            rung = SmoothedSolution(self._solve(width, start, RUNG_ITERATIONS), width)
+            rung = SmoothedSolution(
+                self._solve(width, start, RUNG_ITERATIONS, kept.solution), width
+            )
             rungs.append(rung)
             if rung.status in STOPPED:
                 break
@@ -159,7 +168,9 @@ class Start:
             if self.can_sharpen and width <= sharpen_at:
                 sharpen_at = width * SHARPEN_EVERY
                 start = kept.solution.trajectory.decisions
-                exact = SmoothedSolution(self._solve(0.0, start, SHARPEN_ITERATIONS), 0.0)
+                exact = SmoothedSolution(
+                    self._solve(0.0, start, SHARPEN_ITERATIONS, kept.solution), 0.0
+                )
                 rungs.append(exact)
                 if exact.solution.is_solved or exact.status in STOPPED:
                     break

@@ -45,7 +45,7 @@ from test_learning import (
 )
 
 from ocp import EULER, HEUN, MIDPOINT, RK4, SolveOptions, Status
-from problems.datasets import Dataset
+from problems.datasets import Dataset, encode, load
 from problems.learning import LearningProblem
 from problems.losses import DISTANCE, HINGE, L1, LOGISTIC, SQUARED
 from problems.regularizers import H1, L1_PENALTY, L2
@@ -575,3 +575,12 @@ def test_data_that_are_fitted_already_are_solved(loss: Any) -> None:
     solution = train(small_problem(dataset=Dataset("fitted", points, points), loss=loss))
     assert solution.solution.objective < 1e-9
     assert solution.status is Status.SOLVED
+
+
+@pytest.mark.parametrize("loss", [L1, HINGE], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("field", [INSIDE, OUTSIDE], ids=lambda field: field.name)
+def test_kinks_of_the_network_and_of_the_loss_are_solved_together(loss: Any, field: Any) -> None:
+    dataset = encode(load("moons", samples=8), loss.name)
+    problem = LearningProblem(dataset, field, RELU, width=3, layers=6, loss=loss)
+    for seed in range(3):
+        assert train(problem, seed=seed).status is Status.SOLVED
