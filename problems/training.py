@@ -47,8 +47,7 @@ from problems.learning import Array, LearningProblem
 
 FIRST_WIDTH = 1e-1  # of the smoothing ladder
 LAST_WIDTH = 1e-8  # where it is meant to end; the cost is then off by no more than about this
-LAST_WIDTH_AT_TIPS = 1e-6  # the same if samples sit at the tip of a distance, where curvature is
-# 1 / width and rounding is amplified by it
+LAST_WIDTH_AT_TIPS = 1e-6  # likewise at tips of distances, whose curvature 1 / width is stiffer
 COARSEST_LAST_WIDTH = 1e-5  # a ladder that gets stuck above this has not solved the problem
 FIRST_RATIO = 0.3  # between neighbouring widths; its square root is taken where the branch is lost
 LARGEST_RATIO = 0.9  # beyond this the ladder is stuck
@@ -57,8 +56,8 @@ SHARPEN_ITERATIONS = 30  # the same for the exact problem
 SHARPEN_EVERY = 1e-2  # the exact problem is tried each time the width has fallen by this
 LEAST_TIME = 1e-3  # s, asked of an optimiser that should stop at once
 STEP = 1.5  # of the starts around the best minimum, in units of its own controls
-STOPPED = (Status.INTERRUPTED, Status.TIME_LIMIT)
 SIZES = (0.2, 3.0)  # of random controls, in units of 1 / T
+STOPPED = (Status.INTERRUPTED, Status.TIME_LIMIT)  # after which no other rung is tried
 
 
 @dataclass(frozen=True, eq=False)
