@@ -44,7 +44,7 @@ class Case:
 
 
 CASES = (
-    Case("moons", samples=50, layers=20, weight_decay=1e-3, starts=5),
+    Case("moons", samples=50, layers=20, weight_decay=1e-3, starts=12),
     Case("iris", samples=None, layers=10, weight_decay=1e-2, starts=2),
 )
 QUICK = (
