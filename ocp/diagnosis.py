@@ -35,18 +35,26 @@ class Offender:
 def not_finite(linearization: Linearization) -> str | None:
     """Where the model returns a value that is not a finite number, or None."""
     for k, values in enumerate(linearization.stages):
-        for i in range(len(values.cost)):
-            name = _not_finite_output(values, i)
-            if name:
-                return f"{name}[layer {k}, sample {i}]"
+        for i in np.flatnonzero(~_is_finite(values)).tolist():
+            return f"{_not_finite_output(values, i)}[layer {k}, sample {i}]"
     for term, values in zip(linearization.staged.shared, linearization.shared, strict=True):
-        name = _not_finite_output(values, 0)
-        if name:
-            return f"{term.name} {name}[layer {', '.join(map(str, term.stages)) or 'none'}]"
+        if not _is_finite(values).all():
+            layers = ", ".join(map(str, term.stages)) or "none"
+            return f"{term.name} {_not_finite_output(values, 0)}[layer {layers}]"
     return None
 
 
-def _not_finite_output(values: StageValues, i: int) -> str | None:
+def _is_finite(values: StageValues) -> np.ndarray:
+    """Of every member, whether all outputs and their derivatives are finite."""
+    parts = (values.successor, values.rows, values.jacobian, values.gradient)
+    finite = np.isfinite(values.cost)
+    for part in parts:
+        finite = finite & np.isfinite(part).all(axis=tuple(range(1, part.ndim)))
+    return finite
+
+
+def _not_finite_output(values: StageValues, i: int) -> str:
+    """Which output of member i is not finite, the values before their derivatives."""
     for j in np.flatnonzero(~np.isfinite(values.successor[i])):
         return f"dynamics of x{j}"
     if not np.isfinite(values.cost[i]):
@@ -57,9 +65,7 @@ def _not_finite_output(values: StageValues, i: int) -> str | None:
     for j in np.flatnonzero(~np.isfinite(values.jacobian[i]).all(axis=1)):
         what = f"dynamics of x{j}" if j < n else f"constraint {values.bounds.names[j - n]}"
         return f"derivative of the {what}"
-    if not np.isfinite(values.gradient[i]).all():
-        return "derivative of the cost"
-    return None
+    return "derivative of the cost"
 
 
 def offenders(linearization: Linearization) -> list[Offender]:
