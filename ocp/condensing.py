@@ -24,6 +24,11 @@ import numpy as np
 from ocp.stages import Array, Rows, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, local_values, stage_unknowns
 
+# Numbers in the largest array of a sweep for the Hessian, small enough for the cache to help.
+BLOCK_ENTRIES = 120_000
+LEAST_BLOCK = 16  # members in a block
+SMALL_PRODUCT = 4  # entries of a transition up to which products are added up column by column
+
 Multipliers = tuple[Array, ...]  # of every stage (N, r_k), then of every shared term (1, r)
 
 
@@ -269,36 +274,19 @@ def reduced_jacobian(
 def reduced_hessian(
     linearization: Linearization, costates: Sequence[Array], multipliers: Multipliers
 ) -> Array:
-    """Hessian of the Lagrangian in (u^0, ..., u^{K-1}, p), symmetric, (decisions, decisions)."""
+    """Hessian of the Lagrangian in (u^0, ..., u^{K-1}, p), symmetric, (decisions, decisions).
+
+    Members are taken in blocks whose sweep fits into BLOCK_ENTRIES numbers, so that memory does
+    not grow with their number.
+    """
     staged = linearization.staged
-    size, parameters = staged.decision_size, staged.parameter_slice
+    size = staged.decision_size
     upper = np.zeros((size, size))  # of the Hessian; the lower triangle is left alone
-    curvature = np.zeros((staged.members, 0, 0))
-    mixed = np.zeros((staged.members, 0, staged.parameter_size))  # columns: later controls, p
-    for k in range(staged.intervals, -1, -1):
-        stage, values = staged.stages[k], linearization.stages[k]
-        n, m = stage.state_size, stage.control_size
-        own = staged.control_slices[k]
-        later = slice(own.stop, parameters.start)
-        after = costates[k + 1] if k < staged.intervals else np.zeros((staged.members, 0))
-        lagrangian = np.hstack([after, multipliers[k]])
-        second = values.function.hessians(values.unknowns, values.given, lagrangian.T)
-        a, b, f = np.split(values.transition, [n, n + m], axis=2)
-
-        mixed_later, mixed_p = np.split(mixed, [later.stop - later.start], axis=2)
-        through_p = mixed_p + curvature @ f
-        through = np.concatenate([curvature @ b, mixed_later, through_p], axis=2)
-        direct = second[:, n:, n:].sum(axis=0)
-        upper[own, own.start :] += _gram(b, through)
-        upper[own, own] += direct[:m, :m]
-        upper[own, parameters] += direct[:m, m:]
-        upper[later, parameters] += _gram(mixed_later, f)
-        upper[parameters, parameters] += _gram(f, through_p) + _gram(mixed_p, f) + direct[m:, m:]
-
-        mixed = a.transpose(0, 2, 1) @ through
-        mixed[:, :, :m] += second[:, :n, n : n + m]
-        mixed[:, :, mixed.shape[2] - f.shape[2] :] += second[:, :n, n + m :]
-        curvature = a.transpose(0, 2, 1) @ curvature @ a + second[:, :n, :n]
+    widest = max(stage.state_size for stage in staged.stages)
+    block = max(BLOCK_ENTRIES // max(widest * size, 1), LEAST_BLOCK)
+    for start in range(0, staged.members, block):
+        members = slice(start, min(start + block, staged.members))
+        _add_members(upper, linearization, costates, multipliers, members)
     for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
         y = multipliers[len(staged.stages) + s]
         index = staged.shared_index(term)
@@ -306,6 +294,85 @@ def reduced_hessian(
         # The unknowns of a term stand in increasing order among the decisions.
         upper[np.ix_(index, index)] += np.triu(second)
     return np.triu(upper) + np.triu(upper, 1).T
+
+
+def _add_members(
+    upper: Array,
+    linearization: Linearization,
+    costates: Sequence[Array],
+    multipliers: Multipliers,
+    members: slice,
+) -> None:
+    """Add what some members contribute to the upper triangle of the Hessian."""
+    staged = linearization.staged
+    size, parameters = staged.decision_size, staged.parameter_slice
+    count = members.stop - members.start
+    n, free = staged.stages[-1].state_size, slice(parameters.start, size)
+    curvature = np.zeros((count, 0, 0))
+    through = np.zeros((count, 0, size - free.start))  # T_k in columns (u^k, ..., u^{K-1}, p)
+    spare = np.zeros(0)
+    for k in range(staged.intervals, -1, -1):
+        stage, values = staged.stages[k], linearization.stages[k]
+        n, m = stage.state_size, stage.control_size
+        own = staged.control_slices[k]
+        width = size - own.start
+        after = costates[k + 1][members] if k < staged.intervals else np.zeros((count, 0))
+        lagrangian = np.hstack([after, multipliers[k][members]])
+        l_xx, l_xw, l_ww = values.function.hessian_blocks(
+            values.unknowns[:, members], values.given[:, members], lagrangian.T, n
+        )
+        transition = values.transition[members]
+        a, bf = transition[:, :, :n], transition[:, :, n:]
+        b, f = bf[:, :, :m], bf[:, :, m:]
+        # `through` holds W_{k+1} in the columns of the later decisions; those of u^k are empty.
+        if f.shape[2]:
+            upper[own.stop : parameters.start, parameters] += _gram(
+                through[:, :, m : width - f.shape[2]], f
+            )
+            upper[parameters, parameters] += _gram(through[:, :, width - f.shape[2] :], f)
+            through[:, :, width - f.shape[2] :] += curvature @ f
+        np.matmul(curvature, b, out=through[:, :, :m])
+        upper[own, own.start :] += _gram(b, through)
+        if f.shape[2]:
+            upper[parameters, parameters] += _gram(f, through[:, :, width - f.shape[2] :])
+        upper[own, own] += l_ww[:m, :m]
+        upper[own, parameters] += l_ww[:m, m:]
+        upper[parameters, parameters] += l_ww[m:, m:]
+        if k == 0:
+            break
+        # W_k, with room in front for the columns of u^{k-1}.
+        room = staged.control_slices[k - 1].stop - staged.control_slices[k - 1].start
+        needed = count * n * (width + room)
+        if spare.size < needed:
+            spare = np.empty(count * n * size)
+        mixed = spare[:needed].reshape(count, n, width + room)
+        spare = _whole(through)
+        _transport(a, through, mixed[:, :, room:])
+        mixed[:, :, room : room + m] += l_xw[:, :, :m]
+        mixed[:, :, width + room - l_xw.shape[2] + m :] += l_xw[:, :, m:]
+        curvature = a.transpose(0, 2, 1) @ curvature @ a + l_xx
+        through = mixed
+
+
+def _whole(array: Array) -> Array:
+    """The flat memory that an array is the beginning of."""
+    base = array.base if array.base is not None else array
+    return base.reshape(-1)
+
+
+def _transport(transition: Array, later: Array, result: Array) -> None:
+    """result_i = transition_i^T later_i, written into `result`.
+
+    Products of small matrices one by one are slow; then whole columns of them are added up.
+    """
+    after, before = transition.shape[1:]
+    if before * after > SMALL_PRODUCT or not after:
+        np.matmul(transition.transpose(0, 2, 1), later, out=result)
+        return
+    for to in range(before):
+        np.multiply(transition[:, 0, to, None], later[:, 0], out=result[:, to])
+        for by in range(1, after):
+            result[:, to] += transition[:, by, to, None] * later[:, by]
 
 
 def _gram(left: Array, right: Array) -> Array:

@@ -21,6 +21,8 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from ocp.vectorize import Vectorized
+
 Array = NDArray[np.float64]
 
 NEWTON_STEPS = 50  # most steps for the local unknowns of a stage
@@ -52,6 +54,7 @@ class StageFunction:
     function: ca.Function
     local: slice = field(default_factory=lambda: slice(0, 0))
     _mapped: dict[tuple[str, int], ca.Function] = field(default_factory=dict, repr=False)
+    _vectorized: dict[str, Vectorized] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -76,7 +79,7 @@ class StageFunction:
         return cls(function, slice(start, start + equations.numel()))
 
     def __getstate__(self) -> dict:
-        return {"function": self.function, "local": self.local, "_mapped": {}}
+        return {"function": self.function, "local": self.local, "_mapped": {}, "_vectorized": {}}
 
     @property
     def size(self) -> int:
@@ -145,20 +148,26 @@ class StageFunction:
             self._mapped[key] = getattr(self, kind).map(columns)
         return self._mapped[key]
 
+    def vectorized(self, kind: str) -> Vectorized:
+        """`function`, `first` or `second`, called on arrays of any number of columns."""
+        if kind not in self._vectorized:
+            self._vectorized[kind] = Vectorized(getattr(self, kind))
+        return self._vectorized[kind]
+
     def values(self, v: Array, g: Array) -> tuple[Array, Array, Array, Array]:
         """Successors (n+, M), costs (M,), rows (r, M) and equations (z, M) for columns v, g."""
-        successor, cost, rows, equations = self.mapped("function", v.shape[1])(v, g)
-        return successor.full(), cost.full().ravel(), rows.full(), equations.full()
+        successor, cost, rows, equations = self.vectorized("function")(v, g)
+        return successor, cost[0], rows, equations
 
     def _full_derivatives(self, v: Array, g: Array) -> tuple[Array, Array]:
         """Jacobians (M, n+ + r + z, size) and gradients (M, size), local unknowns included."""
-        jacobian_values, gradient_values = self.mapped("first", v.shape[1])(v, g)
+        jacobian_values, gradient_values = self.vectorized("first")(v, g)
         (i, j), gj, _ = self.patterns
         outputs = self.successor_size + self.row_count + self.local_size
         jacobian = np.zeros((v.shape[1], outputs, self.size))
-        jacobian[:, i, j] = jacobian_values.full().T
+        jacobian[:, i, j] = jacobian_values.T
         gradient = np.zeros((v.shape[1], self.size))
-        gradient[:, gj] = gradient_values.full().T
+        gradient[:, gj] = gradient_values.T
         return jacobian, gradient
 
     def _split(self, derivative: Array) -> tuple[Array, Array]:
@@ -180,6 +189,31 @@ class StageFunction:
             gradient_kept + (gradient_local[:, None, :] @ response)[:, 0],
         )
 
+    def hessian_blocks(
+        self, v: Array, g: Array, multipliers: Array, n: int
+    ) -> tuple[Array, Array, Array]:
+        """The same Hessians in blocks of a state of size n and of the rest w = (u, p).
+
+        Returns:
+            L_xx (M, n, n), L_xw (M, n, w), and L_ww summed over the columns, (w, w).
+        """
+        if self.local_size:
+            full = self.hessians(v, g, multipliers)
+            return full[:, :n, :n], full[:, :n, n:], full[:, n:, n:].sum(axis=0)
+        values = self.vectorized("second")(v, g, np.ones((1, 1)), multipliers)[0]
+        i, j = self.patterns[2]
+        columns, rest = v.shape[1], self.size - n
+        in_x, mixed = j < n, (i < n) & (j >= n)
+        l_xx, l_xw = np.zeros((columns, n, n)), np.zeros((columns, n, rest))
+        l_xx[:, i[in_x], j[in_x]] = l_xx[:, j[in_x], i[in_x]] = values[in_x].T
+        l_xw[:, i[mixed], j[mixed] - n] = values[mixed].T
+        l_ww = np.zeros((rest, rest))
+        in_w = i >= n
+        sums = values[in_w].sum(axis=1)
+        l_ww[i[in_w] - n, j[in_w] - n] = sums
+        l_ww[j[in_w] - n, i[in_w] - n] = sums
+        return l_xx, l_xw, l_ww
+
     def hessians(self, v: Array, g: Array, multipliers: Array) -> Array:
         """Hessians of cost + multipliers . (successor, rows), (M, unknowns, unknowns)."""
         columns = v.shape[1]
@@ -191,10 +225,10 @@ class StageFunction:
             slope = slope + (multipliers.T[:, None, :] @ by_local[:, :outputs])[:, 0]
             own = -np.linalg.solve(by_local[:, outputs:].transpose(0, 2, 1), slope[:, :, None])
             multipliers = np.vstack([multipliers, own[:, :, 0].T])
-        values = self.mapped("second", columns)(v, g, np.ones((1, columns)), multipliers)
+        values = self.vectorized("second")(v, g, np.ones((1, 1)), multipliers)[0]
         i, j = self.patterns[2]
         hessian = np.zeros((columns, self.size, self.size))
-        hessian[:, i, j] = values.full().T
+        hessian[:, i, j] = values.T
         hessian[:, j, i] = hessian[:, i, j]
         if not self.local_size:
             return hessian
@@ -370,12 +404,12 @@ class StagedProblem:
         ends = np.cumsum([0] + [stage.control_size for stage in self.stages])
         return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
 
-    @property
+    @cached_property
     def parameter_slice(self) -> slice:
         """Where p stands among the decisions."""
         return slice(self.decision_size - self.parameter_size, self.decision_size)
 
-    @property
+    @cached_property
     def decision_size(self) -> int:
         """Number of decisions: all controls and the parameters."""
         return sum(stage.control_size for stage in self.stages) + self.parameter_size

@@ -1,0 +1,213 @@
+"""CasADi functions evaluated for many columns at once by NumPy.
+
+A scalar CasADi function is a list of elementary operations. Carried out on whole rows of columns
+they run at the speed of NumPy's vector loops, several times faster than CasADi's own loop over
+columns, and without a conversion between the two. For few columns the loop of CasADi, which has
+no overhead per operation, is the faster one; it is then called on buffers that are bound once.
+
+An input of one column is shared by all columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import casadi as ca
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+Array = NDArray[np.float64]
+
+BLOCK = 2048  # columns in one pass over the operations, so that its rows stay in the cache
+# Costs of one operation: of CasADi's loop per column, of a NumPy call, and of NumPy per column;
+# measured, in ns. They only decide which of the two is used.
+LOOP_NS, CALL_NS, VECTOR_NS = 3.0, 270.0, 0.5
+MOST_BUFFERS = 16  # bound at a time, of different numbers of columns
+
+
+def _if_else_zero(condition: Array, value: Array) -> Array:
+    return np.where(condition != 0.0, value, 0.0)
+
+
+_UNARY: dict[int, Callable[[Array], Array]] = {
+    ca.OP_ASSIGN: lambda x: x,
+    ca.OP_NEG: np.negative,
+    ca.OP_EXP: np.exp,
+    ca.OP_LOG: np.log,
+    ca.OP_SQRT: np.sqrt,
+    ca.OP_SQ: np.square,
+    ca.OP_TWICE: lambda x: x + x,
+    ca.OP_SIN: np.sin,
+    ca.OP_COS: np.cos,
+    ca.OP_TAN: np.tan,
+    ca.OP_ASIN: np.arcsin,
+    ca.OP_ACOS: np.arccos,
+    ca.OP_ATAN: np.arctan,
+    ca.OP_NOT: np.logical_not,
+    ca.OP_FLOOR: np.floor,
+    ca.OP_CEIL: np.ceil,
+    ca.OP_FABS: np.abs,
+    ca.OP_SIGN: np.sign,
+    ca.OP_ERF: erf,
+    ca.OP_INV: np.reciprocal,
+    ca.OP_SINH: np.sinh,
+    ca.OP_COSH: np.cosh,
+    ca.OP_TANH: np.tanh,
+    ca.OP_ASINH: np.arcsinh,
+    ca.OP_ACOSH: np.arccosh,
+    ca.OP_ATANH: np.arctanh,
+    ca.OP_LOG1P: np.log1p,
+    ca.OP_EXPM1: np.expm1,
+}
+_BINARY: dict[int, Callable[[Array, Array], Array]] = {
+    ca.OP_ADD: np.add,
+    ca.OP_SUB: np.subtract,
+    ca.OP_MUL: np.multiply,
+    ca.OP_DIV: np.divide,
+    ca.OP_POW: np.power,
+    ca.OP_CONSTPOW: np.power,
+    ca.OP_LT: np.less,
+    ca.OP_LE: np.less_equal,
+    ca.OP_EQ: np.equal,
+    ca.OP_NE: np.not_equal,
+    ca.OP_AND: np.logical_and,
+    ca.OP_OR: np.logical_or,
+    ca.OP_FMOD: np.fmod,
+    ca.OP_COPYSIGN: np.copysign,
+    ca.OP_IF_ELSE_ZERO: _if_else_zero,
+    ca.OP_FMIN: np.fmin,
+    ca.OP_FMAX: np.fmax,
+    ca.OP_ATAN2: np.arctan2,
+    ca.OP_HYPOT: np.hypot,
+}
+_LOGICAL = {ca.OP_LT, ca.OP_LE, ca.OP_EQ, ca.OP_NE, ca.OP_NOT, ca.OP_AND, ca.OP_OR}
+
+
+def _as_number(operation: Callable) -> Callable:
+    return lambda *arguments: operation(*arguments).astype(float)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """Operations on numbered work rows: `steps` are (operation, result, left, right or -1)."""
+
+    size: int
+    inputs: tuple[tuple[int, int, int], ...]  # input, row, work row
+    constants: tuple[tuple[float, int], ...]
+    steps: tuple[tuple[Callable, int, int, int], ...]
+    outputs: tuple[tuple[int, int, int], ...]  # output, row, work row
+
+
+@dataclass(frozen=True, eq=False)
+class Vectorized:
+    """A CasADi function of dense columns, called on arrays (rows, M).
+
+    Args:
+        function: of scalar expressions (SX).
+    """
+
+    function: ca.Function
+    _buffers: dict[tuple, tuple] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict:
+        return {"function": self.function, "_buffers": {}}
+
+    @cached_property
+    def _row_counts(self) -> tuple[int, ...]:
+        return tuple(int(self.function.size1_out(o)) for o in range(self.function.n_out()))
+
+    @cached_property
+    def _program(self) -> _Program | None:
+        """The operations, each result in a row of its own; None if NumPy has no such operation."""
+        f = self.function
+        place: dict[int, int] = {}  # of CasADi's work vector, which is written over, in ours
+        inputs, constants, steps, outputs, size = [], [], [], [], 0
+        for k in range(f.n_instructions()):
+            code = f.instruction_id(k)
+            if code == ca.OP_OUTPUT:
+                o, row = f.instruction_output(k)
+                outputs.append((o, row, place[f.instruction_input(k)[0]]))
+                continue
+            if code == ca.OP_INPUT:
+                i, row = f.instruction_input(k)
+                inputs.append((i, row, size))
+            elif code == ca.OP_CONST:
+                constants.append((f.instruction_constant(k), size))
+            else:
+                operands = [place[slot] for slot in f.instruction_input(k)]
+                table = _UNARY if code in _UNARY else _BINARY
+                if code not in table:
+                    return None
+                operation = table[code]
+                if code in _LOGICAL:
+                    operation = _as_number(operation)
+                if table is _UNARY:
+                    operands = [operands[0], -1]
+                steps.append((operation, size, operands[0], operands[1]))
+            place[f.instruction_output(k)[0]] = size
+            size += 1
+        return _Program(size, tuple(inputs), tuple(constants), tuple(steps), tuple(outputs))
+
+    def __call__(self, *inputs: Array) -> list[Array]:
+        """Outputs, each (rows, M), for inputs of M columns, or of one that is shared by all."""
+        columns = max(argument.shape[1] for argument in inputs)
+        passes = -(-columns // BLOCK)
+        program = self._program
+        if program is None or LOOP_NS * columns < CALL_NS * passes + VECTOR_NS * columns:
+            return self._loop(columns, inputs)
+        outputs = [np.zeros((rows, columns)) for rows in self._row_counts]
+        with np.errstate(all="ignore"):
+            for start in range(0, columns, BLOCK):
+                self._pass(program, slice(start, start + BLOCK), inputs, outputs)
+        return outputs
+
+    def _pass(
+        self, program: _Program, block: slice, inputs: tuple[Array, ...], outputs: list[Array]
+    ) -> None:
+        cut = [a if a.shape[1] == 1 else a[:, block] for a in inputs]
+        work: list[Array] = [None] * program.size  # type: ignore[list-item]
+        for i, row, place in program.inputs:
+            work[place] = cut[i][row]
+        for value, place in program.constants:
+            work[place] = np.float64(value)  # type: ignore[call-overload]
+        for operation, place, left, right in program.steps:
+            work[place] = operation(work[left]) if right < 0 else operation(work[left], work[right])
+        for o, row, place in program.outputs:
+            outputs[o][row, block] = work[place]
+
+    def _loop(self, columns: int, inputs: tuple[Array, ...]) -> list[Array]:
+        """By CasADi's loop over the columns."""
+        shared = tuple(i for i, a in enumerate(inputs) if a.shape[1] == 1 and columns > 1)
+        key = (columns, shared)
+        if key not in self._buffers:
+            if len(self._buffers) >= MOST_BUFFERS:
+                self._buffers.pop(next(iter(self._buffers)))
+            self._buffers[key] = self._bind(columns, shared)
+        evaluate, into, out_of, _ = self._buffers[key]
+        for buffer, argument in zip(into, inputs, strict=True):
+            buffer[...] = argument.T
+        evaluate()
+        return [buffer.T.copy() for buffer in out_of]
+
+    def _bind(self, columns: int, shared: tuple[int, ...]) -> tuple:
+        mapped = self.function
+        if columns > 1:
+            mapped = mapped.map("mapped", "serial", columns, list(shared), [])
+        buffer: Any
+        buffer, evaluate = mapped.buffer()
+        into = [
+            np.zeros((1 if i in shared else columns, self.function.size1_in(i)))
+            for i in range(self.function.n_in())
+        ]
+        out_of = [np.zeros((columns, rows)) for rows in self._row_counts]
+        for i, array in enumerate(into):
+            if array.size:
+                buffer.set_arg(i, array.data)
+        for o, array in enumerate(out_of):
+            if array.size:
+                buffer.set_res(o, array.data)
+        return evaluate, into, out_of, (mapped, buffer)
