@@ -4,6 +4,7 @@ from ocp.certificate import Certificate, certify
 from ocp.continuation import MultiStart, multi_start
 from ocp.discretize import discretize
 from ocp.grid import TimeGrid
+from ocp.method import Method
 from ocp.nlp import Iteration, Status
 from ocp.problem import FREE, Constraint, OptimalControlProblem
 from ocp.runge_kutta import (
@@ -40,6 +41,7 @@ __all__ = [
     "Certificate",
     "Constraint",
     "Iteration",
+    "Method",
     "MultiStart",
     "OptimalControlProblem",
     "Solution",

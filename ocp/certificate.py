@@ -48,7 +48,7 @@ ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size,
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
 KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at the end
 MOST_OFFENDERS = 5  # named in a certificate
-DENSE_LIMIT = 2000  # up to this size all eigenvalues are computed, beyond it one by Lanczos
+DENSE_LIMIT = 300  # up to this size all eigenvalues are computed, beyond it one by Lanczos
 SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
 STACKED_LIMIT = 1000  # largest stacked state of all members for the Riccati recursion
 

@@ -269,7 +269,7 @@ class Shooting:
         Raises:
             ValueError: the trajectory's sizes are not the problem's.
         """
-        self._check(trajectory)
+        self.check(trajectory)
         inner = [local_values(self.staged, trajectory, k) for k in range(len(trajectory.states))]
         parts = [part.ravel() for part in (*trajectory.states, *inner)]
         z = np.concatenate([*parts, trajectory.decisions])
@@ -286,7 +286,12 @@ class Shooting:
         z[self._slack_offset :] = np.maximum(signs * (bound - values), 0.0)
         return z
 
-    def _check(self, trajectory: Trajectory) -> None:
+    def check(self, trajectory: Trajectory) -> None:
+        """Refuse a trajectory whose sizes are not the problem's.
+
+        Raises:
+            ValueError: that is so, or a value is not finite.
+        """
         staged = self.staged
         expected = [(staged.members, stage.state_size) for stage in staged.stages]
         found = [state.shape for state in trajectory.states]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ocp.certificate import Certificate
 from ocp.condensing import Linearization
+from ocp.method import Choice
 from ocp.nlp import NLPResult, Status
 from ocp.stages import Array
 from ocp.trajectory import Trajectory
@@ -30,6 +31,7 @@ class Solution:
         build_seconds: wall time from the stages to a program ready to be solved.
         solve_seconds: wall time of the optimiser and of the certificate.
         result: where the optimiser stopped, for a warm start; None if no optimiser ran.
+        method: how it was solved, and why; None if no optimiser ran.
     """
 
     trajectory: Trajectory
@@ -44,6 +46,7 @@ class Solution:
     build_seconds: float
     solve_seconds: float
     result: NLPResult | None = None
+    method: Choice | None = None
 
     def negated(self) -> Solution:
         """The same solution of the problem with the opposite cost."""

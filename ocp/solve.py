@@ -18,8 +18,11 @@ from ocp.diagnosis import not_finite
 from ocp.discretize import discretize, embed, extract
 from ocp.grid import TimeGrid
 from ocp.ipopt import IpoptOptions, minimize
+from ocp.method import Choice, Method, choose
+from ocp.newton import Limits
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.problem import OptimalControlProblem
+from ocp.reduction import minimize_reduced
 from ocp.runge_kutta import RK4, ButcherTableau
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
@@ -30,6 +33,11 @@ from ocp.trajectory import Trajectory, constant_guess, decision_bounds, rollout
 TOLERANCE_RATIO = 1e-2
 RETRIES = 2  # of a solve that ends short of the certificate's tolerance
 RETRY_SCALE = 1e4  # factor on the objective in each
+GIVEN_UP = (
+    Status.INACCURATE,
+    Status.INFEASIBLE,
+    Status.FAILED,
+)  # without states: shooting is tried
 SMALLEST_TOLERANCE = 1e-12  # of the optimiser, above rounding
 
 
@@ -43,6 +51,7 @@ class SolveOptions:
         time_limit: wall time of the optimiser, s.
         objective_scale: factor on the objective inside the optimiser; None chooses one.
         ipopt: further options of the optimiser, by their own names.
+        method: how to solve; AUTO chooses by the expected time, see `ocp.method`.
 
     Raises:
         ValueError: a tolerance outside (0, 1), or limits that are not positive.
@@ -53,6 +62,7 @@ class SolveOptions:
     time_limit: float = float("inf")
     objective_scale: float | None = None
     ipopt: dict[str, object] = field(default_factory=dict)
+    method: Method = Method.AUTO
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
@@ -121,14 +131,21 @@ def solve_staged(
         guess = guess.trajectory
     guess = constant_guess(staged) if guess is None else guess
     shooting = Shooting(staged)
-    program, start = shooting.program, shooting.pack(guess)
-    shape = (start.size, program.constraint_lower.size)
-    if warm is not None and (warm.point.size, warm.multipliers.size) != shape:
-        warm = None
+    shooting.check(guess)
     at_guess = linearize(staged, guess)
     culprit = not_finite(at_guess)
     if culprit is not None:
         return _unusable(at_guess, culprit, time.perf_counter() - begin)
+    choice = choose(staged, options.method)
+    if choice.method is not Method.SHOOTING:
+        solution = _without_states(staged, choice, guess, options, progress, begin)
+        if solution.status not in GIVEN_UP or options.method is not Method.AUTO:
+            return solution
+        choice = Choice(Method.SHOOTING, f"Multiple shooting, after {choice.method.value} gave up.")
+    program, start = shooting.program, shooting.pack(guess)
+    shape = (start.size, program.constraint_lower.size)
+    if warm is not None and (warm.point.size, warm.multipliers.size) != shape:
+        warm = None
     scale = options.objective_scale or objective_scale(at_guess)
     built = time.perf_counter()
     settings = IpoptOptions(
@@ -170,6 +187,44 @@ def solve_staged(
         build_seconds=built - begin + result.build_seconds,
         solve_seconds=time.perf_counter() - built - result.build_seconds,
         result=result,
+        method=choice,
+    )
+
+
+def _without_states(
+    staged: StagedProblem,
+    choice: Choice,
+    guess: Trajectory,
+    options: SolveOptions,
+    progress: Progress | None,
+    begin: float,
+) -> Solution:
+    """Minimise in the decisions alone, and certify where it ended."""
+    limits = Limits(
+        max(TOLERANCE_RATIO * options.tolerance, SMALLEST_TOLERANCE),
+        options.max_iterations,
+        options.time_limit,
+    )
+    built = time.perf_counter()
+    result, _ = minimize_reduced(staged, choice.method, guess.decisions, limits, progress)
+    trajectory = rollout(staged, result.point)
+    certificate = certify(staged, trajectory)
+    status = verdict(certificate, result.status, options.tolerance)
+    linearization = linearize(staged, trajectory)
+    return Solution(
+        trajectory=trajectory,
+        costates=certificate.costates[1:],
+        objective=linearization.objective,
+        costs=costs_by_term(linearization),
+        status=status,
+        message=message(status, certificate),
+        backend_status=result.backend_status,
+        certificate=certificate,
+        iterations=result.iterations,
+        build_seconds=built - begin,
+        solve_seconds=time.perf_counter() - built,
+        result=result,
+        method=choice,
     )
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from ocp import Method
 from problems.losses import LOSSES
 from problems.regularizers import PENALTIES
 from problems.report import versions
@@ -95,12 +96,6 @@ def _tolerance(text: str) -> float:
     return value
 
 
-def _method(text: str) -> str:
-    if text == "condensed":
-        raise argparse.ArgumentTypeError(f"the method condensed {LATER}; use shooting or auto")
-    return _one_of("method", ["auto", "shooting"])(text)
-
-
 def _columns(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
@@ -143,7 +138,12 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
     add("--bound", type=_number(True), metavar="U", help="|u_j| <= U [none]")
     add = parser.add_argument_group("solver").add_argument
     add("--starts", type=_integer(1), default=1, metavar="M", help="random starts [1]")
-    add("--method", type=_method, default="auto", help="auto | shooting | condensed")
+    add(
+        "--method",
+        type=_one_of("method", [method.value for method in Method]),
+        default="auto",
+        help=" | ".join(method.value for method in Method),
+    )
     add("--tolerance", type=_tolerance, default=1e-8, metavar="EPS", help="[1e-8]")
     add("--max-iterations", type=_integer(1), default=3000, metavar="N", help="[3000]")
     add("--time-limit", type=_number(True), metavar="SECONDS", help="[none]")

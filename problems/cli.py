@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ocp import Iteration, SolveOptions, Status
+from ocp import Iteration, Method, SolveOptions, Status
 from ocp.nlp import Progress
 from ocp.storage import check_writable
 from problems.arguments import LATER_OPTIONS, REQUEST_WRONG, RequestError, parse
@@ -150,6 +150,7 @@ def _solve(options: argparse.Namespace) -> int:
         tolerance=options.tolerance,
         max_iterations=options.max_iterations,
         time_limit=options.time_limit or float("inf"),
+        method=Method(options.method),
     )
     reason = unreachable(problem) if problem.interpolation else None
     with _progress(options) as (progress, finished), _executor(options.workers) as executor:

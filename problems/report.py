@@ -45,7 +45,9 @@ def report(solution: LearningSolution) -> dict[str, Any]:
         }
     if problem.tracking > 0 and not problem.interpolation:
         result["turnpike"] = {"verdict": "none", "reason": TURNPIKE_LATER}
-    result["method"] = "shooting"
+    choice = solution.solution.method
+    result["method"] = None if choice is None else choice.method.value
+    result["method_reason"] = None if choice is None else choice.reason
     result["iterations"] = solution.solution.iterations
     result["seconds"] = solution.solution.build_seconds + solution.solution.solve_seconds
     result["backend_status"] = solution.solution.backend_status
@@ -83,6 +85,7 @@ ROWS = (
     ("refined_training_error", "training error of the re-integrated ODE"),
     ("step_times_lipschitz", "max h |w| Lip(s)"),
     ("smoothing", "certificate holds at smoothing width"),
+    ("method", "method"),
     ("iterations", "iterations"),
     ("seconds", "seconds"),
 )
@@ -100,6 +103,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"{'best minimum found':<44}{starts['best_found']} times")
     if "turnpike" in result:
         lines.append(f"{'turnpike':<44}{result['turnpike']['reason']}")
+    if result.get("method_reason"):
+        lines.append(result["method_reason"])
     lines.append(result["message"])
     return "\n".join(lines)
 

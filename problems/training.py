@@ -121,6 +121,7 @@ class Start:
         solution = replace(
             found.solution,
             backend_status=runs[-1].backend_status,
+            method=runs[-1].method,
             iterations=sum(run.iterations or 0 for run in runs),
             build_seconds=build,
             solve_seconds=time.perf_counter() - begin - build,

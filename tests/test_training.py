@@ -44,7 +44,7 @@ from test_learning import (
     vector_of,
 )
 
-from ocp import EULER, HEUN, MIDPOINT, RK4, SolveOptions, Status
+from ocp import EULER, HEUN, MIDPOINT, RK4, Method, SolveOptions, Status
 from problems.datasets import Dataset, encode, load
 from problems.learning import LearningProblem
 from problems.losses import DISTANCE, HINGE, L1, LOGISTIC, SQUARED
@@ -473,12 +473,16 @@ def test_saddle_is_not_called_a_minimum() -> None:
     for decay, status in ((0.05, Status.NOT_A_MINIMUM), (3.0, Status.SOLVED)):
         problem = LearningProblem(dataset, field=BOTTLENECK, layers=3, weight_decay=decay)
         rest = np.zeros(problem.staged.decision_size)
-        solution = solve_from(problem, rest)
+        solution = solve_from(problem, rest, SolveOptions(method=Method.SHOOTING))
         curvature = np.linalg.eigvalsh(hessian(network_of(problem), rest))[0]
         assert (curvature > 0) == (status is Status.SOLVED)
         assert solution.status is status
         found = solution.certificate.min_reduced_hessian_eigenvalue
         assert found == pytest.approx(curvature, rel=1e-9)
+        # With the states eliminated, the direction of negative curvature leads away from it.
+        reduced = solve_from(problem, rest, SolveOptions(method=Method.CONDENSED))
+        assert reduced.status is Status.SOLVED
+        assert (reduced.solution.objective < solution.solution.objective) == (curvature < 0)
 
 
 def test_interrupted_solves_say_so_and_keep_the_best_point() -> None:

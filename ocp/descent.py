@@ -1,0 +1,151 @@
+"""Limited-memory BFGS: a descent by gradients alone, for the way to where Newton's method is fast.
+
+The step is -H g with the inverse Hessian H built from the last MEMORY pairs s = change of the
+point, y = change of the gradient, in the compact form, and a line search for the strong Wolfe
+conditions.
+
+Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), algorithms 3.5, 3.6 and 7.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ocp.stages import Array
+
+MEMORY = 20  # pairs
+SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.9  # of the Wolfe conditions
+MOST_TRIALS = 25  # in one line search
+ROUNDING = 1e-15  # of the cost, relative: a change below this is none
+
+Evaluation = Callable[[Array], tuple[float, Array]]
+
+
+@dataclass
+class QuasiNewton:
+    """A descent that can be left and taken up again.
+
+    Args:
+        evaluate: point -> (cost, gradient).
+        point, cost, gradient: where it stands.
+        iterations, evaluations: how many so far.
+    """
+
+    evaluate: Evaluation
+    point: Array
+    cost: float
+    gradient: Array
+    iterations: int = 0
+    evaluations: int = 0
+    _steps: list[Array] = field(default_factory=list)
+    _changes: list[Array] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, evaluate: Evaluation, point: Array) -> QuasiNewton:
+        """At a point."""
+        cost, gradient = evaluate(point)
+        return cls(evaluate, point, cost, gradient, evaluations=1)
+
+    def moved(self, point: Array, cost: float, gradient: Array) -> None:
+        """Go on from another point; what is known of the curvature is kept."""
+        self.point, self.cost, self.gradient = point, cost, gradient
+
+    def iterate(self) -> bool:
+        """One step; False if none lowers the cost any more."""
+        direction = self._direction()
+        slope = float(self.gradient @ direction)
+        if not slope < 0:
+            self._steps.clear()
+            self._changes.clear()
+            direction = -self.gradient
+            slope = -float(self.gradient @ self.gradient)
+        if not self._steps:
+            direction = direction / max(1.0, float(np.linalg.norm(self.gradient)))
+            slope = float(self.gradient @ direction)
+        found = self._search(direction, slope)
+        self.iterations += 1
+        if found is None:
+            if not self._steps:
+                return False
+            self._steps.clear()
+            self._changes.clear()
+            return True
+        length, cost, gradient = found
+        step, change = length * direction, gradient - self.gradient
+        if step @ change > 1e-12 * float(change @ change) ** 0.5 * float(step @ step) ** 0.5:
+            self._steps.append(step)
+            self._changes.append(change)
+            del self._steps[:-MEMORY], self._changes[:-MEMORY]
+        self.point, self.cost, self.gradient = self.point + step, cost, gradient
+        return True
+
+    def _direction(self) -> Array:
+        if not self._steps:
+            return -self.gradient
+        direction = -self.gradient
+        pairs = list(zip(self._steps, self._changes, strict=True))
+        weights = []
+        for s, y in reversed(pairs):
+            weight = (s @ direction) / (s @ y)
+            weights.append(weight)
+            direction = direction - weight * y
+        s, y = pairs[-1]
+        direction = direction * ((s @ y) / (y @ y))
+        for (s, y), weight in zip(pairs, reversed(weights), strict=True):
+            direction = direction + (weight - (y @ direction) / (s @ y)) * s
+        return np.asarray(direction)
+
+    def _search(self, direction: Array, slope: float) -> tuple[float, float, Array] | None:
+        """Step length, cost and gradient that satisfy the Wolfe conditions, or None.
+
+        By bisection with cubic interpolation between a length that is too short and one that is
+        too long.
+        """
+        short, long = 0.0, np.inf
+        at_short, slope_at_short = self.cost, slope
+        length, best = 1.0, None
+        for _ in range(MOST_TRIALS):
+            cost, gradient = self.evaluate(self.point + length * direction)
+            self.evaluations += 1
+            finite = np.isfinite(cost) and np.isfinite(gradient).all()
+            slope_here = float(gradient @ direction) if finite else np.nan
+            noise = ROUNDING * abs(self.cost)
+            enough = cost <= self.cost + SUFFICIENT_DECREASE * length * slope + noise
+            if not finite or not enough or (cost > at_short + noise):
+                long = length
+                at_long, slope_at_long = (cost, slope_here) if finite else (np.inf, np.nan)
+            else:
+                best = (length, cost, gradient)
+                if abs(slope_here) <= -CURVATURE * slope:
+                    return best
+                if slope_here > 0:
+                    long, at_long, slope_at_long = length, cost, slope_here
+                else:
+                    short, at_short, slope_at_short = length, cost, slope_here
+            if not np.isfinite(long):
+                length = 4.0 * length
+                continue
+            length = _cubic(short, at_short, slope_at_short, long, at_long, slope_at_long)
+            if long - short <= 1e-14 * max(1.0, long):
+                break
+        return best
+
+
+def _cubic(a: float, fa: float, da: float, b: float, fb: float, db: float) -> float:
+    """Minimiser of the cubic through two points with slopes, kept inside; else the middle."""
+    middle, width = (a + b) / 2, b - a
+    if not (np.isfinite(fb) and np.isfinite(db)):
+        return a + 0.1 * width
+    d1 = da + db - 3 * (fa - fb) / (a - b)
+    square = d1 * d1 - da * db
+    if square < 0:
+        return middle
+    d2 = np.sqrt(square)
+    below = db - da + 2 * d2
+    if below == 0:
+        return middle
+    found = b - width * (db + d2 - d1) / below
+    return float(min(max(found, a + 0.1 * width), b - 0.1 * width))

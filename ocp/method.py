@@ -1,0 +1,205 @@
+"""Which way of solving a problem suits it: a flop model, calibrated on the machine.
+
+With N members, n states, m controls in each of K intervals, one second-order step takes about
+
+    Riccati recursion on the stacked state    4 K (N n + m)^3
+    states eliminated, dense Hessian          N n (m K)^2 + (m K)^3 / 3
+    Hessian-vector products                   PRODUCTS products of 8 N K (n + 1) (n + m) each
+    multiple shooting, sparse factorisation   as the dense Hessian, SPARSE times as slow
+
+floating-point operations, and CALLS calls of NumPy for every interval. The rate of operations
+and the time of a call are measured once in a process.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+
+import numpy as np
+
+from ocp.stages import StagedProblem
+from ocp.trajectory import decision_bounds
+
+PRODUCTS = 60  # Hessian-vector products of a truncated step, typical
+SPARSE = 15.0  # how much slower a sparse factorisation is than matrix products, typical
+CALLS = {"condensed": 30, "riccati": 60, "matrix-free": 3000}  # NumPy calls for one interval
+MOST_BYTES = 6e9  # of the dense Hessian with its factor and two copies
+SEPARABLE_RATIO = 0.5  # the recursion must promise this share of the dense step's time
+
+
+class Method(Enum):
+    """A way of solving; the value is its word on the command line."""
+
+    AUTO = "auto"
+    SHOOTING = "shooting"
+    CONDENSED = "condensed"
+    RICCATI = "riccati"
+    MATRIX_FREE = "matrix-free"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How fast this machine is.
+
+    Args:
+        flops: matrix products, 1/s.
+        call: one small NumPy operation, s.
+    """
+
+    flops: float
+    call: float
+
+    @classmethod
+    @cache
+    def measured(cls) -> Machine:
+        """Measured once, in some 10 ms."""
+        matrix = np.ones((400, 400))
+        products = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            matrix @ matrix
+            products.append(time.perf_counter() - begin)
+        small = np.ones((4, 4))
+        begin = time.perf_counter()
+        for _ in range(500):
+            small @ small
+        call = (time.perf_counter() - begin) / 500
+        return cls(2 * 400**3 / min(products), call)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, and the sentence that says why."""
+
+    method: Method
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a problem; the largest where they vary."""
+
+    members: int
+    state: int
+    control: int
+    intervals: int
+    decisions: int
+
+    @classmethod
+    def of(cls, staged: StagedProblem) -> Sizes:
+        """Sizes of a staged problem."""
+        return cls(
+            staged.members,
+            max(stage.state_size for stage in staged.stages),
+            max(stage.control_size for stage in staged.stages),
+            staged.intervals,
+            staged.decision_size,
+        )
+
+    def seconds(self, method: Method, machine: Machine) -> float:
+        """Expected time of one second-order step."""
+        stacked = self.members * self.state
+        if method is Method.RICCATI:
+            flops = 4.0 * self.intervals * (stacked + self.control) ** 3
+        elif method is Method.MATRIX_FREE:
+            product = 8.0 * self.intervals * self.members * (self.state + 1)
+            flops = PRODUCTS * product * (self.state + self.control)
+        else:
+            flops = stacked * float(self.decisions) ** 2 + float(self.decisions) ** 3 / 3
+        if method is Method.SHOOTING:
+            return SPARSE * flops / machine.flops
+        calls = CALLS[method.value] * self.intervals
+        return flops / machine.flops + calls * machine.call
+
+
+def obstacle(staged: StagedProblem) -> str | None:
+    """Why the states cannot be eliminated here; None if they can."""
+    if any(stage.function.local_size for stage in staged.stages):
+        return "its implicit stages have unknowns of their own"
+    if any(np.isfinite(b).any() for stage in staged.stages for b in stage.state_bounds):
+        return "its states have bounds"
+    rows = [(k, stage.rows) for k, stage in enumerate(staged.stages)]
+    rows += [(-1, term.rows) for term in staged.shared]
+    for k, block in rows:
+        if np.isfinite(block.weight).any():
+            return "its soft rows are kinks of the cost"
+        if block.weight.size and (k < staged.intervals or (block.lower < block.upper).any()):
+            return "it has hard rows that are not equations at the end"
+    return None
+
+
+def has_bounds(staged: StagedProblem) -> bool:
+    """Whether a decision has a bound."""
+    return bool(any(np.isfinite(bound).any() for bound in decision_bounds(staged)))
+
+
+def has_rows(staged: StagedProblem) -> bool:
+    """Whether there are constraint rows."""
+    blocks = [stage.rows for stage in staged.stages] + [term.rows for term in staged.shared]
+    return any(block.weight.size for block in blocks)
+
+
+def restriction(staged: StagedProblem, method: Method) -> str | None:
+    """Why a method cannot solve this problem; None if it can."""
+    if method in (Method.AUTO, Method.SHOOTING):
+        return None
+    found = obstacle(staged)
+    if found is not None:
+        return found
+    if has_rows(staged) and has_bounds(staged):
+        return "it has equations at the end as well as bounds"
+    if method is Method.CONDENSED:
+        return None
+    if has_rows(staged):
+        return "it has equations at the end, which need a dense Hessian"
+    if method is Method.RICCATI and has_bounds(staged):
+        return "its decisions have bounds, which need a dense Hessian"
+    if method is Method.RICCATI and any(len(term.stages) > 1 for term in staged.shared):
+        return "its cost couples the controls of several intervals"
+    return None
+
+
+def choose(staged: StagedProblem, wanted: Method = Method.AUTO) -> Choice:
+    """The method to use, and why.
+
+    A method that was asked for is used if it can solve the problem, and multiple shooting if it
+    cannot.
+    """
+    why_not = restriction(staged, wanted)
+    if why_not is not None:
+        sentence = f"The problem was solved by shooting, not by {wanted.value}: {why_not}."
+        return Choice(Method.SHOOTING, sentence)
+    if wanted is not Method.AUTO:
+        return Choice(wanted, f"The method {wanted.value} was asked for.")
+    why_not = restriction(staged, Method.CONDENSED)
+    if why_not is not None:
+        return Choice(Method.SHOOTING, f"Multiple shooting, as the problem needs it: {why_not}.")
+    if staged.members == 1:
+        return Choice(
+            Method.SHOOTING,
+            "Multiple shooting: with one member its equations are banded, and cost little.",
+        )
+    sizes, machine = Sizes.of(staged), Machine.measured()
+    candidates = [
+        method
+        for method in (Method.CONDENSED, Method.RICCATI, Method.MATRIX_FREE)
+        if restriction(staged, method) is None
+        and (method is not Method.CONDENSED or 32.0 * sizes.decisions**2 <= MOST_BYTES)
+    ]
+    if not candidates:
+        return Choice(Method.SHOOTING, "Multiple shooting: the dense Hessian would not fit.")
+    seconds = {method: sizes.seconds(method, machine) for method in candidates}
+    best = min(candidates, key=lambda method: seconds[method])
+    if (
+        best is not Method.CONDENSED
+        and seconds.get(Method.CONDENSED, np.inf) * SEPARABLE_RATIO <= seconds[best]
+    ):
+        best = Method.CONDENSED
+    others = " and ".join(method.value for method in candidates if method is not best)
+    against = f" than {others}" if others else ""
+    return Choice(
+        best, f"Method {best.value}: its second-order steps are expected to cost less{against}."
+    )

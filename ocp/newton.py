@@ -1,0 +1,365 @@
+"""Minimise a smooth staged problem in its decisions alone: a descent, then Newton's method.
+
+Far from a minimum a quasi-Newton descent is the cheaper way; near it a few exact second-order
+steps in a trust region are. Neither knows when the other is due, so they take turns: Newton's
+method goes on as long as each step shrinks the gradient, and hands back to the descent, for a
+longer turn each time, when it does not.
+
+Where members are many, the problem is first solved for a part of them, which leads close to the
+minimum at a small share of the cost.
+
+Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), chapters 4 and 7.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocp.condensing import Linearization, Multipliers, adjoint, linearize, reduced_gradient
+from ocp.descent import QuasiNewton
+from ocp.interrupt import Request, interruptible
+from ocp.nlp import Iteration, NLPResult, Progress, Status
+from ocp.reduced import Reduced, subsample
+from ocp.stages import Array, StagedProblem
+from ocp.trajectory import decision_bounds
+from ocp.trust_region import Curvature, Step, trust_region_step
+
+NEAR = {20.0: 1e-3, 100.0: 1e-4, np.inf: 1e-6}  # gradient, relative to its terms, from which
+# Newton's method takes over if one of its steps costs up to so many gradients
+LEAST_TURN = 20  # iterations of the descent in its first turn
+TURN = 3.0  # time of the first turn, in units of a second-order step; each one is as long again
+CONTRACTION = 0.3  # of the gradient, that a second-order step must reach to be followed by another
+WARM = 1e-3  # gradient, relative, below which a start is near a minimum already
+SAMPLE_RATIO = 8  # between the numbers of members of neighbouring levels
+LEAST_SAMPLE = 1000  # members in the first level
+SAMPLE_TOLERANCE = 1e-5  # of the levels before the last
+ACCEPT, SHRINK, EXPAND = 1e-4, 0.25, 0.75  # ratios of actual to expected reduction
+ROUNDING = 1e-14  # of the cost, relative
+STALLED = 3  # second-order steps without progress before giving up
+
+Model = Callable[[Linearization, tuple[Array, ...], Multipliers, NDArray[np.bool_]], Curvature]
+
+
+@dataclass
+class Effort:
+    """What a minimisation took; seconds by what they went into."""
+
+    descent_iterations: int = 0
+    newton_steps: int = 0
+    factorizations: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def spend(self, on: str, since: float) -> float:
+        """Book the time since then; the time now."""
+        now = time.perf_counter()
+        self.seconds[on] = self.seconds.get(on, 0.0) + now - since
+        return now
+
+    @property
+    def words(self) -> str:
+        """In words."""
+        return (
+            f"{self.descent_iterations} quasi-Newton iterations, "
+            f"{self.newton_steps} second-order steps"
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop.
+
+    Args:
+        tolerance: of the gradient, relative to the terms that cancel in it.
+        max_iterations: of both kinds together.
+        time_limit: s.
+    """
+
+    tolerance: float = 1e-10
+    max_iterations: int = 3000
+    time_limit: float = float("inf")
+
+
+class Stop(Exception):
+    """A limit was reached."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.value)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Reports iterations, and stops at the limits."""
+
+    limits: Limits
+    progress: Progress | None
+    effort: Effort
+    request: Request
+    begin: float = field(default_factory=time.perf_counter)
+
+    def check(self, cost: float, infeasibility: float = 0.0) -> None:
+        """After an iteration.
+
+        Raises:
+            Stop: an interrupt, or a limit.
+        """
+        done = self.effort.descent_iterations + self.effort.newton_steps
+        if self.progress is not None:
+            self.progress(Iteration(done, cost, infeasibility))
+        if self.request.is_pending:
+            raise Stop(Status.INTERRUPTED)
+        if done >= self.limits.max_iterations:
+            raise Stop(Status.ITERATION_LIMIT)
+        if time.perf_counter() - self.begin > self.limits.time_limit:
+            raise Stop(Status.TIME_LIMIT)
+
+    def result(self, decisions: Array, status: Status) -> NLPResult:
+        """In the form of an optimiser's result, without multipliers."""
+        empty = np.zeros(0)
+        return NLPResult(
+            status=status,
+            backend_status=self.effort.words,
+            point=decisions,
+            multipliers=empty,
+            bound_multipliers=empty,
+            iterations=self.effort.descent_iterations + self.effort.newton_steps,
+            build_seconds=0.0,
+            solve_seconds=time.perf_counter() - self.begin,
+        )
+
+
+def minimize(
+    staged: StagedProblem,
+    start: Array,
+    model: Model,
+    step_seconds: float,
+    limits: Limits = Limits(),
+    progress: Progress | None = None,
+) -> tuple[NLPResult, Effort]:
+    """Minimise from `start` within the bounds of the decisions, without regard to rows.
+
+    Args:
+        staged: a problem whose stages have neither rows nor local unknowns.
+        start: decisions (u^0, ..., u^{K-1}, p).
+        model: (linearisation, costates, multipliers, free decisions) -> curvature in those.
+        step_seconds: expected time of a second-order step.
+        limits: tolerance, iterations and time.
+        progress: called with every iteration.
+
+    Returns:
+        The decisions where it stopped, in the form of an optimiser's result without multipliers,
+        and the effort.
+    """
+    effort = Effort()
+    with interruptible() as request:
+        watch = Watch(limits, progress, effort, request)
+        run = _Run(Reduced(staged), start, model, step_seconds, watch)
+        status = run.solve(limits.tolerance)
+    return watch.result(run.decisions, status), effort
+
+
+def sample_sizes(members: int) -> list[int]:
+    """Numbers of members of the levels, the last one being all."""
+    sizes = [members]
+    while sizes[0] >= SAMPLE_RATIO * LEAST_SAMPLE:
+        sizes.insert(0, sizes[0] // SAMPLE_RATIO)
+    return sizes
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Where Newton's method stands.
+
+    Args:
+        residual: largest component of the gradient in the free decisions, relative to `scale`.
+        scale: size of the terms that cancel in the gradient.
+        free: decisions that no bound holds.
+    """
+
+    decisions: Array
+    linearization: Linearization
+    costates: tuple[Array, ...]
+    multipliers: Multipliers
+    cost: float
+    gradient: Array
+    residual: float
+    scale: float
+    free: NDArray[np.bool_]
+
+
+class _Run:
+    """One minimisation, with the state that its two methods share."""
+
+    def __init__(
+        self, reduced: Reduced, start: Array, model: Model, step_seconds: float, watch: Watch
+    ) -> None:
+        self.reduced, self.model, self.watch = reduced, model, watch
+        self.effort = watch.effort
+        self.lower, self.upper = decision_bounds(reduced.staged)
+        self.is_bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
+        self.decisions = np.clip(start, self.lower, self.upper)
+        self.step_seconds = step_seconds
+
+    def solve(self, tolerance: float) -> Status:
+        """All levels, the smallest first; why it ended."""
+        everything, seconds = self.reduced, self.step_seconds
+        members = everything.staged.members
+        try:
+            sizes = sample_sizes(members)
+            here = self._point(self.decisions)
+            self.watch.check(here.cost)
+            if here.residual > WARM:
+                order = np.random.default_rng(0).permutation(members)
+                for size in sizes[:-1]:
+                    del here  # of all members, or of many: it may take much memory
+                    part = subsample(everything.staged, np.sort(order[:size]))
+                    self.reduced = Reduced(part).with_sweeps_of(everything)
+                    self.step_seconds = seconds * size / members
+                    here = self._point(self.decisions)
+                    self._level(here, SAMPLE_TOLERANCE)
+                if len(sizes) > 1:
+                    self.reduced, self.step_seconds = everything, seconds
+                    here = self._point(self.decisions)
+            return self._level(here, tolerance)
+        except Stop as stop:
+            return stop.status
+
+    def _level(self, here: _Point, tolerance: float) -> Status:
+        """Turns of descent and of Newton's method until the gradient is within the tolerance."""
+        if self.is_bounded:
+            found, settled = self._newton(here, tolerance, patient=True)
+            while settled is None:
+                found, settled = self._newton(found, tolerance, patient=True)
+            return settled
+        near = here.residual <= WARM
+        quasi = QuasiNewton(
+            self.reduced.cost_and_gradient, here.decisions, here.cost, here.gradient
+        )
+        turn = TURN
+        while True:
+            if not near:
+                since = time.perf_counter()
+                near = self._descend(quasi, turn, here.scale)
+                self.effort.spend("descent", since)
+                turn *= 2.0
+                here = self._point(quasi.point)
+            here, settled = self._newton(here, tolerance, patient=near)
+            if settled is not None:
+                return settled
+            near = False
+            quasi.moved(here.decisions, here.cost, here.gradient)
+
+    def _descend(self, quasi: QuasiNewton, turn: float, scale: float) -> bool:
+        """One turn; whether it ended because a minimum is near, or nothing lowers the cost."""
+        begin, first, evaluations = time.perf_counter(), quasi.iterations, quasi.evaluations
+        while True:
+            if not quasi.iterate():
+                return True
+            self.decisions = quasi.point
+            self.effort.descent_iterations += 1
+            self.watch.check(quasi.cost)
+            spent = time.perf_counter() - begin
+            ratio = self.step_seconds * (quasi.evaluations - evaluations) / spent
+            target = next(near for limit, near in NEAR.items() if ratio <= limit)
+            if np.abs(quasi.gradient).max() <= target * scale:
+                return True
+            if spent > turn * self.step_seconds and quasi.iterations - first >= LEAST_TURN:
+                return False
+
+    def _point(self, decisions: Array) -> _Point:
+        """The problem linearised at a point."""
+        since = time.perf_counter()
+        linearization = linearize(self.reduced.staged, self.reduced.trajectory(decisions))
+        blocks = (*linearization.stages, *linearization.shared)
+        multipliers = tuple(np.zeros_like(values.rows) for values in blocks)
+        costates = adjoint(linearization, multipliers)
+        gradient = reduced_gradient(linearization, costates, multipliers)
+        held = (decisions <= self.lower) & (gradient.value > 0)
+        held |= (decisions >= self.upper) & (gradient.value < 0)
+        scale = float(gradient.terms.max(initial=0.0)) or 1.0
+        largest = float(np.abs(gradient.value[~held]).max(initial=0.0))
+        self.effort.spend("derivatives", since)
+        return _Point(
+            decisions,
+            linearization,
+            costates,
+            multipliers,
+            linearization.objective,
+            gradient.value,
+            largest / scale,
+            scale,
+            ~held,
+        )
+
+    def _newton(
+        self, here: _Point, tolerance: float, patient: bool
+    ) -> tuple[_Point, Status | None]:
+        """Second-order steps for as long as they pay; a status if there is no more to do.
+
+        Impatient, it leaves where the curvature is not positive or a step does not contract the
+        gradient; a patient one goes on until it is far from the minimum again.
+        """
+        radius = max(1.0, float(np.linalg.norm(here.decisions)))
+        entered, stalled, was_convex = here.residual, 0, False
+        while True:
+            if here.residual <= tolerance and was_convex:
+                return here, Status.SOLVED
+            begin = time.perf_counter()
+            curvature = self.model(here.linearization, here.costates, here.multipliers, here.free)
+            since = self.effort.spend("assembly", begin)
+            if here.residual <= tolerance:
+                convex = not here.free.any() or curvature.factorize(0.0) is not None
+                self.effort.spend("factorisation", since)
+                if convex:
+                    return here, Status.SOLVED
+                since = time.perf_counter()
+            step = trust_region_step(curvature, here.gradient[here.free], radius, not patient)
+            since = self.effort.spend("factorisation", since)
+            if step is None:
+                self.step_seconds = since - begin
+                return here, None
+            self.effort.factorizations += step.factorizations
+            self.effort.newton_steps += 1
+            point, expected = self._moved(here, curvature, step)
+            del curvature
+            cost = self.reduced.cost(point)
+            since = self.effort.spend("globalisation", since)
+            noise = ROUNDING * max(abs(here.cost), np.finfo(float).tiny)
+            ratio = (here.cost - cost + noise) / (expected + noise)
+            length = float(np.linalg.norm(step.step))
+            before = here.residual
+            accepted = bool(np.isfinite(cost)) and expected > -noise and ratio > ACCEPT
+            if accepted:
+                here = self._point(point)
+                self.decisions, was_convex = point, step.is_convex
+            self.step_seconds = time.perf_counter() - begin
+            self.watch.check(here.cost)
+            stalled = 0 if accepted and here.residual <= CONTRACTION * before else stalled + 1
+            if here.residual <= tolerance and accepted:
+                continue
+            if not accepted or ratio < SHRINK:
+                radius = SHRINK * length
+            elif ratio > EXPAND:
+                radius = max(radius, 2.0 * length)
+            if (stalled > STALLED and step.reduction <= noise) or radius <= 1e-15 * length:
+                return here, Status.INACCURATE
+            if self.is_bounded:
+                continue
+            if (stalled and not patient) or here.residual > max(100.0 * entered, WARM):
+                return here, None
+
+    def _moved(self, here: _Point, curvature: Curvature, step: Step) -> tuple[Array, float]:
+        """The point that a step leads to, within the bounds, and the reduction expected there."""
+        point = here.decisions.copy()
+        point[here.free] += step.step
+        if not self.is_bounded:
+            return point, step.reduction
+        point = np.clip(point, self.lower, self.upper)
+        moved = (point - here.decisions)[here.free]
+        model = here.gradient[here.free] @ moved + 0.5 * moved @ curvature.product(moved)
+        return point, -float(model)

@@ -1,0 +1,246 @@
+"""Cost and gradient in the decisions alone, by one sweep forwards and one backwards.
+
+    x_i^{k+1} = Phi_k(x_i^k, u^k, p),        J = sum_i sum_k l_k + shared terms
+    (lambda_i^k, dJ_i/du^k, dJ_i/dp) = (d/d(x, u, p)) [l_k + lambda_i^{k+1} . Phi_k]
+
+No Jacobian is formed: each stage is called once forwards, and once as the product of its Jacobian
+with the costates. This is what a descent needs; `condensing` has the derivatives that a second-
+order step and the certificate need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+
+import casadi as ca
+import numpy as np
+from numpy.typing import NDArray
+
+from ocp.chain import Chain
+from ocp.stages import Array, Rows, SharedTerm, StagedProblem, StageFunction
+from ocp.trajectory import Trajectory, split_decisions
+from ocp.vectorize import Vectorized
+
+CHAIN_MEMBERS = 150  # up to so many members, CasADi's loop is the faster one
+SHORTEST_CHAIN = 4  # stages
+MEMBER_BLOCK = 16_384  # members that walk through all stages together, so that memory is bounded
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A stage function with its unknowns apart, for sweeps over the stages.
+
+    Args:
+        step: (x, u, p, data, constants) -> (successor, cost).
+        pull: (x, u, p, data, constants, costate) -> derivatives of cost + costate . successor in
+            x, and in (u, p).
+    """
+
+    step: Vectorized
+    pull: Vectorized
+
+    @classmethod
+    def of(cls, function: StageFunction, n: int, m: int, data: int) -> Sweep:
+        """For a state of size n, a control of size m and so many data of a member."""
+        given = function.function.size1_in(1)
+        parts = {"x": n, "u": m, "p": function.size - n - m, "d": data, "c": given - data}
+        symbols = [ca.SX.sym(name, size) for name, size in parts.items()]
+        x, u, p, d, c = symbols
+        successor, cost, _, _ = function.function(ca.vertcat(x, u, p), ca.vertcat(d, c))
+        costate = ca.SX.sym("costate", function.successor_size)
+        total = cost + ca.dot(costate, successor)
+        decisions = ca.vertcat(u, p)
+        slopes = ca.gradient(total, ca.vertcat(x, decisions))
+        pulled = [ca.densify(part) for part in (slopes[:n], slopes[n:])]
+        return cls(
+            Vectorized(ca.Function("step", symbols, [ca.densify(successor), ca.densify(cost)])),
+            Vectorized(ca.Function("pull", [*symbols, costate], pulled)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """A staged problem as a function of its decisions.
+
+    Soft and hard rows, and bounds, do not count here; stages without local unknowns only.
+
+    Args:
+        staged: the problem.
+    """
+
+    staged: StagedProblem
+    _sweeps: dict[int, Sweep] = field(default_factory=dict, repr=False)
+
+    def _sweep(self, k: int) -> Sweep:
+        stage = self.staged.stages[k]
+        key = id(stage.function)
+        if key not in self._sweeps:
+            data = self.staged.data.shape[1]
+            self._sweeps[key] = Sweep.of(stage.function, stage.state_size, stage.control_size, data)
+        return self._sweeps[key]
+
+    @cached_property
+    def _data(self) -> Array:
+        return np.ascontiguousarray(self.staged.data.T)
+
+    @cached_property
+    def _constants(self) -> list[Array]:
+        return [stage.constants[:, None] for stage in self.staged.stages]
+
+    @cached_property
+    def _shared(self) -> list[tuple[StageFunction, NDArray[np.intp], Array]]:
+        """Functions of shared terms, positions (nv, M) of their unknowns, constants (ng, M)."""
+        groups: dict[int, list[SharedTerm]] = {}
+        for term in self.staged.shared:
+            groups.setdefault(id(term.function), []).append(term)
+        return [
+            (
+                terms[0].function,
+                np.column_stack([self.staged.shared_index(term) for term in terms]),
+                np.column_stack([term.constants for term in terms]),
+            )
+            for terms in groups.values()
+        ]
+
+    @property
+    def size(self) -> int:
+        """Number of decisions."""
+        return self.staged.decision_size
+
+    def with_sweeps_of(self, other: Reduced) -> Reduced:
+        """The same problem, with the functions of another one that has the same stages."""
+        return replace(self, _sweeps=other._sweeps)
+
+    def _blocks(self) -> list[slice]:
+        starts = range(0, self.staged.members, MEMBER_BLOCK)
+        return [slice(s, min(s + MEMBER_BLOCK, self.staged.members)) for s in starts]
+
+    @cached_property
+    def _parts(self) -> list[tuple[int, int, Chain | None]]:
+        """Stages start, ..., stop - 1 and the chain that runs them, if members are few."""
+        staged = self.staged
+        if staged.members > CHAIN_MEMBERS:
+            return [(k, k + 1, None) for k in range(len(staged.stages))]
+        parts: list[tuple[int, int, Chain | None]] = []
+        keys = [(id(stage.function), stage.state_size) for stage in staged.stages]
+        for _, group in groupby(range(len(staged.stages)), lambda k: keys[k]):
+            stages = list(group)
+            sweep = self._sweep(stages[0])
+            size = sweep.step.function.size1_out(0)
+            if len(stages) < SHORTEST_CHAIN or size != staged.stages[stages[0]].state_size:
+                parts += [(k, k + 1, None) for k in stages]
+                continue
+            constants = np.array([staged.stages[k].constants for k in stages])
+            chain = Chain(sweep.step.function, sweep.pull.function, staged.data, constants)
+            parts.append((stages[0], stages[-1] + 1, chain))
+        return parts
+
+    def _arguments(self, k: int, decisions: Array, members: slice) -> list[Array]:
+        """(u, p, data, constants) of stage k, all but the state."""
+        column = decisions[:, None]
+        control, parameters = self.staged.control_slices[k], self.staged.parameter_slice
+        return [column[control], column[parameters], self._data[:, members], self._constants[k]]
+
+    def _controls(self, start: int, stop: int, decisions: Array) -> Array:
+        """Controls of neighbouring stages of one size, (stages, m)."""
+        slices = self.staged.control_slices
+        return decisions[slices[start].start : slices[stop - 1].stop].reshape(stop - start, -1)
+
+    def _forward(self, decisions: Array, members: slice) -> tuple[list[Array], float]:
+        """States of all stages, each (n_k, members), and the cost of these members."""
+        states, cost = [self.staged.initial_state[members].T], 0.0
+        parameters = decisions[self.staged.parameter_slice]
+        for start, stop, chain in self._parts:
+            if chain is not None:
+                controls = self._controls(start, stop, decisions)
+                after, spent = chain.states(states[-1].T, controls, parameters)
+                states += list(after.copy().transpose(0, 2, 1))
+                cost += spent
+                continue
+            arguments = self._arguments(start, decisions, members)
+            successor, running = self._sweep(start).step(states[start], *arguments)
+            cost += float(running.sum())
+            if start < self.staged.intervals:
+                states.append(successor)
+        return states, cost
+
+    def cost(self, decisions: Array) -> float:
+        """Total cost."""
+        total = sum(self._forward(decisions, members)[1] for members in self._blocks())
+        for function, index, constants in self._shared:
+            total += float(function.values(decisions[index], constants)[1].sum())
+        return total
+
+    def trajectory(self, decisions: Array) -> Trajectory:
+        """The states that the decisions lead to."""
+        parts = [self._forward(decisions, members)[0] for members in self._blocks()]
+        states = tuple(
+            np.concatenate([part[k].T for part in parts]) for k in range(len(self.staged.stages))
+        )
+        return Trajectory(states, *split_decisions(self.staged, decisions), self.staged.times)
+
+    def cost_and_gradient(self, decisions: Array) -> tuple[float, Array]:
+        """Total cost and its gradient in (u^0, ..., u^{K-1}, p)."""
+        staged, gradient, total = self.staged, np.zeros(self.size), 0.0
+        parameters = decisions[staged.parameter_slice]
+        for members in self._blocks():
+            states, cost = self._forward(decisions, members)
+            total += cost
+            costate = np.zeros((0, states[0].shape[1]))
+            for start, stop, chain in reversed(self._parts):
+                if chain is not None:
+                    controls = self._controls(start, stop, decisions)
+                    before = np.stack([x.T for x in states[start:stop]])
+                    after, slopes = chain.costates(before, controls, parameters, costate.T)
+                    costate, m = after.T.copy(), controls.shape[1]
+                    own = self._controls(start, stop, gradient)
+                    own += slopes[:, :m]
+                    gradient[staged.parameter_slice] += slopes[:, m:].sum(axis=0)
+                    continue
+                m = staged.stages[start].control_size
+                arguments = self._arguments(start, decisions, members)
+                costate, slopes = self._sweep(start).pull(states[start], *arguments, costate)
+                sums = slopes.sum(axis=1)
+                gradient[staged.control_slices[start]] += sums[:m]
+                gradient[staged.parameter_slice] += sums[m:]
+        for function, index, constants in self._shared:
+            v = decisions[index]
+            total += float(function.values(v, constants)[1].sum())
+            np.add.at(gradient, index, function.derivatives(v, constants)[1].T)
+        return total, gradient
+
+
+def subsample(staged: StagedProblem, members: Sequence[int] | Array) -> StagedProblem:
+    """The problem of some of its members, in units of their share of all.
+
+    Shared terms are scaled by (number of these members) / (number of all), so that the optimum is
+    near that of all members if these represent them.
+    """
+    chosen = np.asarray(members, dtype=int)
+    share = chosen.size / staged.members
+    functions: dict[int, StageFunction] = {}
+    terms = []
+    for term in staged.shared:
+        key = id(term.function)
+        if key not in functions:
+            functions[key] = _scaled(term.function, share)
+        rows = Rows(term.rows.names, term.rows.lower, term.rows.upper, share * term.rows.weight)
+        terms.append(replace(term, function=functions[key], rows=rows))
+    return replace(
+        staged,
+        shared=tuple(terms),
+        initial_state=staged.initial_state[chosen],
+        data=staged.data[chosen],
+    )
+
+
+def _scaled(function: StageFunction, factor: float) -> StageFunction:
+    """The same function with its cost times a factor."""
+    f = function.function
+    v, g = ca.SX.sym("v", f.size1_in(0)), ca.SX.sym("g", f.size1_in(1))
+    successor, cost, rows, equations = f(v, g)
+    scaled = [ca.densify(e) for e in (successor, factor * cost, rows, equations)]
+    return StageFunction(ca.Function(f.name(), [v, g], scaled), function.local)

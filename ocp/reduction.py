@@ -1,0 +1,47 @@
+"""Minimise with the states eliminated, by the method that was chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocp.condensing import Linearization, Multipliers, reduced_hessian
+from ocp.equality import minimize_with_equations
+from ocp.method import Machine, Method, Sizes, has_rows
+from ocp.newton import Effort, Limits, minimize
+from ocp.nlp import NLPResult, Progress
+from ocp.stages import Array, StagedProblem
+from ocp.trust_region import Curvature, DenseCurvature
+
+
+def minimize_reduced(
+    staged: StagedProblem,
+    method: Method,
+    start: Array,
+    limits: Limits,
+    progress: Progress | None = None,
+) -> tuple[NLPResult, Effort]:
+    """Minimise from decisions `start`; the result's point is the decisions where it stopped.
+
+    Args:
+        staged: a problem that the method can solve; see `ocp.method.restriction`.
+        method: CONDENSED.
+        start: (u^0, ..., u^{K-1}, p).
+        limits: tolerance of the gradient, iterations and time.
+        progress: called with every iteration.
+    """
+    if has_rows(staged):
+        return minimize_with_equations(staged, start, limits, progress)
+    seconds = Sizes.of(staged).seconds(method, Machine.measured())
+    return minimize(staged, start, dense_model, seconds, limits, progress)
+
+
+def dense_model(
+    linearization: Linearization,
+    costates: tuple[Array, ...],
+    multipliers: Multipliers,
+    free: NDArray[np.bool_],
+) -> Curvature:
+    """The reduced Hessian in the free decisions."""
+    hessian = reduced_hessian(linearization, costates, multipliers)
+    return DenseCurvature(hessian if free.all() else hessian[np.ix_(free, free)])
