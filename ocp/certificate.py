@@ -40,9 +40,11 @@ from ocp.condensing import (
     reduced_jacobian,
 )
 from ocp.diagnosis import Offender, not_finite, offenders
-from ocp.riccati import is_positive_definite, is_separable
+from ocp.method import Machine, Method, Sizes
+from ocp.riccati import RiccatiCurvature, is_positive_definite, is_separable
 from ocp.stages import Array, StagedProblem
 from ocp.trajectory import Trajectory, decision_bounds
+from ocp.trust_region import Solver
 
 ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size, counts as active
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
@@ -50,6 +52,8 @@ KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at t
 MOST_OFFENDERS = 5  # named in a certificate
 DENSE_LIMIT = 300  # up to this size all eigenvalues are computed, beyond it one by Lanczos
 SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
+EIGENVALUE_ACCURACY = 1e-10  # relative, of Lanczos
+LANCZOS_STEPS = 10  # of the recursion's time, for its solutions in Lanczos
 STACKED_LIMIT = 1000  # largest stacked state of all members for the Riccati recursion
 
 
@@ -334,7 +338,9 @@ class _Conditions:
         others = jacobian[~single][:, free]
         if not free.any():
             return _Curvature(None, True, 0)
-        if size > SIZE_LIMIT:
+        if size > SIZE_LIMIT or (
+            size > DENSE_LIMIT and self._has_cheaper_pivots(free, len(others))
+        ):
             return self._pivots(free, len(others))
         hessian = reduced_hessian(self.linearization, self.costates, self.multipliers)
         if not np.isfinite(hessian).all():
@@ -355,8 +361,25 @@ class _Conditions:
         directions = int(free.sum()) - other_rows
         if other_rows or stacked > STACKED_LIMIT or not is_separable(self.linearization):
             return _Curvature(None, None, directions)
-        positive = is_positive_definite(self.linearization, self.costates, self.multipliers, free)
-        return _Curvature(None, positive, directions)
+        if not free.all() or free.size > SIZE_LIMIT:
+            positive = is_positive_definite(
+                self.linearization, self.costates, self.multipliers, free
+            )
+            return _Curvature(None, positive, directions)
+        stages = RiccatiCurvature(self.linearization, self.costates, self.multipliers)
+        inverse = stages.factorize(0.0)
+        eigenvalue = smallest_by_inverse(inverse, free.size) if inverse is not None else None
+        return _Curvature(eigenvalue, inverse is not None, directions)
+
+    def _has_cheaper_pivots(self, free: np.ndarray, other_rows: int) -> bool:
+        """Whether the recursion can do the test, in less time than the whole Hessian would take."""
+        staged = self.staged
+        if other_rows or not free.all() or not is_separable(self.linearization):
+            return False
+        sizes, machine = Sizes.of(staged), Machine.measured()
+        stacked = sizes.members * sizes.state
+        recursion = LANCZOS_STEPS * sizes.seconds(Method.RICCATI, machine)
+        return stacked <= STACKED_LIMIT and recursion < sizes.seconds(Method.CONDENSED, machine)
 
 
 def _touches(values: Array, limit: Array) -> np.ndarray:
@@ -408,5 +431,13 @@ def smallest_eigenvalue(matrix: Array) -> float:
             return float(eigsh(matrix, k=1, which="SA", v0=start, return_eigenvectors=False)[0])
         except ArpackNoConvergence:  # a cluster at the end of the spectrum
             return float(eigh(matrix, eigvals_only=True, subset_by_index=[0, 0])[0])
-    inverse = LinearOperator(matrix.shape, matvec=lambda x: cho_solve(factor, x), dtype=float)
-    return 1.0 / float(eigsh(inverse, k=1, v0=start, return_eigenvectors=False)[0])
+    return smallest_by_inverse(lambda x: np.asarray(cho_solve(factor, x)), size)
+
+
+def smallest_by_inverse(inverse: Solver, size: int) -> float:
+    """Smallest eigenvalue of a positive definite matrix, by Lanczos on its inverse."""
+    start = np.random.default_rng(0).standard_normal(size)
+    operator = LinearOperator((size, size), matvec=inverse, dtype=float)
+    return 1.0 / float(
+        eigsh(operator, k=1, v0=start, tol=EIGENVALUE_ACCURACY, return_eigenvectors=False)[0]
+    )

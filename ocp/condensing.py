@@ -219,7 +219,8 @@ def reduced_gradient(
         after = costates[k + 1] if k < staged.intervals else np.zeros((staged.members, 0))
         lagrangian = np.hstack([after, multipliers[k]])
         own = values.gradient[:, n:].sum(axis=0)
-        through = np.einsum("ia,iab->ab", lagrangian, values.jacobian[:, :, n:], optimize=True)
+        columns = values.jacobian[:, :, n:].transpose(1, 0, 2)
+        through = np.matmul(lagrangian.T[:, None, :], columns)[:, 0, :]
         for total, part in (
             (value, own + through.sum(axis=0)),
             (terms, np.abs(own) + np.abs(through).sum(axis=0)),

@@ -27,7 +27,7 @@ from ocp.nlp import Iteration, NLPResult, Progress, Status
 from ocp.reduced import Reduced, subsample
 from ocp.stages import Array, StagedProblem
 from ocp.trajectory import decision_bounds
-from ocp.trust_region import Curvature, Step, trust_region_step
+from ocp.trust_region import Model, Step
 
 NEAR = {20.0: 1e-3, 100.0: 1e-4, np.inf: 1e-6}  # gradient, relative to its terms, from which
 # Newton's method takes over if one of its steps costs up to so many gradients
@@ -42,7 +42,7 @@ ACCEPT, SHRINK, EXPAND = 1e-4, 0.25, 0.75  # ratios of actual to expected reduct
 ROUNDING = 1e-14  # of the cost, relative
 STALLED = 3  # second-order steps without progress before giving up
 
-Model = Callable[[Linearization, tuple[Array, ...], Multipliers, NDArray[np.bool_]], Curvature]
+MakeModel = Callable[[Linearization, tuple[Array, ...], Multipliers, NDArray[np.bool_]], Model]
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Watch:
 def minimize(
     staged: StagedProblem,
     start: Array,
-    model: Model,
+    model: MakeModel,
     step_seconds: float,
     limits: Limits = Limits(),
     progress: Progress | None = None,
@@ -196,7 +196,7 @@ class _Run:
     """One minimisation, with the state that its two methods share."""
 
     def __init__(
-        self, reduced: Reduced, start: Array, model: Model, step_seconds: float, watch: Watch
+        self, reduced: Reduced, start: Array, model: MakeModel, step_seconds: float, watch: Watch
     ) -> None:
         self.reduced, self.model, self.watch = reduced, model, watch
         self.effort = watch.effort
@@ -313,12 +313,12 @@ class _Run:
             curvature = self.model(here.linearization, here.costates, here.multipliers, here.free)
             since = self.effort.spend("assembly", begin)
             if here.residual <= tolerance:
-                convex = not here.free.any() or curvature.factorize(0.0) is not None
+                convex = not here.free.any() or curvature.is_positive()
                 self.effort.spend("factorisation", since)
                 if convex:
                     return here, Status.SOLVED
                 since = time.perf_counter()
-            step = trust_region_step(curvature, here.gradient[here.free], radius, not patient)
+            step = curvature.step(here.gradient[here.free], radius, not patient)
             since = self.effort.spend("factorisation", since)
             if step is None:
                 self.step_seconds = since - begin
@@ -353,7 +353,7 @@ class _Run:
             if (stalled and not patient) or here.residual > max(100.0 * entered, WARM):
                 return here, None
 
-    def _moved(self, here: _Point, curvature: Curvature, step: Step) -> tuple[Array, float]:
+    def _moved(self, here: _Point, curvature: Model, step: Step) -> tuple[Array, float]:
         """The point that a step leads to, within the bounds, and the reduction expected there."""
         point = here.decisions.copy()
         point[here.free] += step.step

@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 
 from ocp.condensing import Linearization, Multipliers, reduced_hessian
 from ocp.equality import minimize_with_equations
+from ocp.matrix_free import ProductCurvature
 from ocp.method import Machine, Method, Sizes, has_rows
-from ocp.newton import Effort, Limits, minimize
+from ocp.newton import Effort, Limits, MakeModel, minimize
 from ocp.nlp import NLPResult, Progress
+from ocp.riccati import RiccatiCurvature
 from ocp.stages import Array, StagedProblem
-from ocp.trust_region import Curvature, DenseCurvature
+from ocp.trust_region import DenseCurvature, Model
 
 
 def minimize_reduced(
@@ -25,7 +27,7 @@ def minimize_reduced(
 
     Args:
         staged: a problem that the method can solve; see `ocp.method.restriction`.
-        method: CONDENSED.
+        method: any but SHOOTING and AUTO.
         start: (u^0, ..., u^{K-1}, p).
         limits: tolerance of the gradient, iterations and time.
         progress: called with every iteration.
@@ -33,7 +35,7 @@ def minimize_reduced(
     if has_rows(staged):
         return minimize_with_equations(staged, start, limits, progress)
     seconds = Sizes.of(staged).seconds(method, Machine.measured())
-    return minimize(staged, start, dense_model, seconds, limits, progress)
+    return minimize(staged, start, MODELS[method], seconds, limits, progress)
 
 
 def dense_model(
@@ -41,7 +43,25 @@ def dense_model(
     costates: tuple[Array, ...],
     multipliers: Multipliers,
     free: NDArray[np.bool_],
-) -> Curvature:
+) -> Model:
     """The reduced Hessian in the free decisions."""
     hessian = reduced_hessian(linearization, costates, multipliers)
     return DenseCurvature(hessian if free.all() else hessian[np.ix_(free, free)])
+
+
+def riccati_model(
+    linearization: Linearization,
+    costates: tuple[Array, ...],
+    multipliers: Multipliers,
+    free: NDArray[np.bool_],
+) -> Model:
+    """The reduced Hessian by stages, without bounds."""
+    assert free.all()
+    return RiccatiCurvature(linearization, costates, multipliers)
+
+
+MODELS: dict[Method, MakeModel] = {
+    Method.CONDENSED: dense_model,
+    Method.RICCATI: riccati_model,
+    Method.MATRIX_FREE: ProductCurvature,
+}

@@ -416,9 +416,8 @@ class StagedProblem:
 
     def shared_index(self, term: SharedTerm) -> NDArray:
         """Positions of a shared term's unknowns among the decisions."""
-        everything = np.arange(self.decision_size)
-        parts = [everything[self.control_slices[k]] for k in term.stages]
-        return np.concatenate([*parts, everything[self.parameter_slice]])
+        slices = [self.control_slices[k] for k in term.stages] + [self.parameter_slice]
+        return np.concatenate([np.arange(part.start, part.stop) for part in slices])
 
     def given(self, k: int) -> Array:
         """Given numbers of stage k, one column per member."""

@@ -31,6 +31,19 @@ LANCZOS_ACCURACY = 1e-4  # relative; any direction of clearly negative curvature
 Solver = Callable[[Array], Array]
 
 
+class Model(Protocol):
+    """A symmetric matrix H that a step in a trust region can be found for."""
+
+    def step(self, gradient: Array, radius: float, convex_only: bool) -> Step | None:
+        """Minimiser of the model; None if only a convex one is wanted and it is not."""
+
+    def is_positive(self) -> bool:
+        """Whether H is positive definite, as far as that can be told."""
+
+    def product(self, vector: Array) -> Array:
+        """H times a vector."""
+
+
 class Curvature(Protocol):
     """A symmetric matrix H, in whatever form it can be factorised and multiplied."""
 
@@ -77,6 +90,14 @@ class DenseCurvature:
         except LinAlgError:
             return None
         return lambda b: np.asarray(cho_solve(factor, b, check_finite=False))
+
+    def step(self, gradient: Array, radius: float, convex_only: bool) -> Step | None:
+        """By factorisations."""
+        return trust_region_step(self, gradient, radius, convex_only)
+
+    def is_positive(self) -> bool:
+        """By Cholesky."""
+        return self.factorize(0.0) is not None
 
     def product(self, vector: Array) -> Array:
         """H times a vector."""
@@ -152,7 +173,9 @@ def trust_region_step(
             length = float(np.linalg.norm(step))
             inside = shift == 0.0 and length <= (1 + WITHIN) * radius
             if inside or abs(length - radius) <= WITHIN * radius:
-                return Step(step, _reduction(curvature, gradient, step), shift, count, is_convex)
+                # By (H + shift I) s = -g.
+                reduction = 0.5 * (shift * length**2 - float(gradient @ step))
+                return Step(step, reduction, shift, count, is_convex)
             slope = float(step @ solver(step))
             change = length**2 / slope * (length - radius) / radius if slope > 0 else -shift
             if length < radius:
