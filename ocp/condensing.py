@@ -26,6 +26,7 @@ from ocp.trajectory import Trajectory, local_values, stage_unknowns
 
 # Numbers in the largest array of a sweep for the Hessian, small enough for the cache to help.
 BLOCK_ENTRIES = 120_000
+CALL_COLUMNS = 20_000  # of one call of a stage function, where stages are evaluated together
 LEAST_BLOCK = 16  # members in a block
 SMALL_PRODUCT = 4  # entries of a transition up to which products are added up column by column
 
@@ -107,9 +108,18 @@ class Linearization:
 
 
 def linearize(staged: StagedProblem, trajectory: Trajectory) -> Linearization:
-    """Evaluate all stages and shared terms with first derivatives, each function in one call."""
+    """Evaluate all stages and shared terms with first derivatives.
+
+    Stages of one function are evaluated together, as many as CALL_COLUMNS members in all.
+    """
     stages: dict[int, StageValues] = {}
-    for group in staged.batches():
+    together = max(CALL_COLUMNS // max(staged.members, 1), 1)
+    groups_of_stages = [
+        group[start : start + together]
+        for group in staged.batches()
+        for start in range(0, len(group), together)
+    ]
+    for group in groups_of_stages:
         v = np.hstack([_unknowns(staged, trajectory, k) for k in group])
         g = np.hstack([staged.given(k) for k in group])
         bounds = [staged.stages[k].rows for k in group]

@@ -171,18 +171,19 @@ def sample_sizes(members: int) -> list[int]:
     return sizes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Point:
     """Where Newton's method stands.
 
     Args:
+        linearization: None once it is not needed any more; of many members it takes much memory.
         residual: largest component of the gradient in the free decisions, relative to `scale`.
         scale: size of the terms that cancel in the gradient.
         free: decisions that no bound holds.
     """
 
     decisions: Array
-    linearization: Linearization
+    linearization: Linearization | None
     costates: tuple[Array, ...]
     multipliers: Multipliers
     cost: float
@@ -216,7 +217,7 @@ class _Run:
             if here.residual > WARM:
                 order = np.random.default_rng(0).permutation(members)
                 for size in sizes[:-1]:
-                    del here  # of all members, or of many: it may take much memory
+                    here.linearization = None
                     part = subsample(everything.staged, np.sort(order[:size]))
                     self.reduced = Reduced(part).with_sweeps_of(everything)
                     self.step_seconds = seconds * size / members
@@ -243,6 +244,7 @@ class _Run:
         turn = TURN
         while True:
             if not near:
+                here.linearization = None
                 since = time.perf_counter()
                 near = self._descend(quasi, turn, here.scale)
                 self.effort.spend("descent", since)
@@ -310,6 +312,7 @@ class _Run:
             if here.residual <= tolerance and was_convex:
                 return here, Status.SOLVED
             begin = time.perf_counter()
+            assert here.linearization is not None
             curvature = self.model(here.linearization, here.costates, here.multipliers, here.free)
             since = self.effort.spend("assembly", begin)
             if here.residual <= tolerance:
@@ -335,6 +338,7 @@ class _Run:
             before = here.residual
             accepted = bool(np.isfinite(cost)) and expected > -noise and ratio > ACCEPT
             if accepted:
+                here.linearization = None
                 here = self._point(point)
                 self.decisions, was_convex = point, step.is_convex
             self.step_seconds = time.perf_counter() - begin

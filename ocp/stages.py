@@ -166,6 +166,8 @@ class StageFunction:
         outputs = self.successor_size + self.row_count + self.local_size
         jacobian = np.zeros((v.shape[1], outputs, self.size))
         jacobian[:, i, j] = jacobian_values.T
+        if not gj.size:  # no memory for zeros of many columns
+            return jacobian, np.broadcast_to(np.zeros(self.size), (v.shape[1], self.size))
         gradient = np.zeros((v.shape[1], self.size))
         gradient[:, gj] = gradient_values.T
         return jacobian, gradient
