@@ -376,7 +376,7 @@ def compare(case: Case, limit: float) -> Comparison:
             found["CasADi unrolled"] = [by_casadi(case, start, limit)]
             found["Fatrop"] = [
                 by_fatrop(case, start, limit)
-                if ca.has_nlpsol("fatrop") and _fatrop_flops(case) < FATROP_FLOPS * limit
+                if ca.has_nlpsol("fatrop") and _fatrop_seconds(case) < limit
                 else Run(math.nan, "too large", math.nan)
             ]
     medians = {}
@@ -386,13 +386,14 @@ def compare(case: Case, limit: float) -> Comparison:
     return Comparison(case, medians, agreement)
 
 
-FATROP_FLOPS = 2e7  # 1/s, so low because it takes some hundred iterations; keeps to the limit
+FATROP_RATE, FATROP_STEPS = 2e9, 30  # operations per second and steps that it is expected to take
 
 
-def _fatrop_flops(case: Case) -> float:
-    """Of one step of its recursion on the stacked state."""
+def _fatrop_seconds(case: Case) -> float:
+    """Expected from its recursion on the stacked state."""
     stacked = case.samples * case.width
-    return case.layers * float(stacked + case.width**2 + case.width) ** 3 / 100
+    step = 3.0 * case.layers * float(stacked + case.width**2 + case.width) ** 3
+    return FATROP_STEPS * step / FATROP_RATE
 
 
 def growth(

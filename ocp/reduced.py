@@ -19,12 +19,14 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from ocp.affine import AffineStage
 from ocp.chain import Chain
 from ocp.stages import Array, Rows, SharedTerm, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, split_decisions
-from ocp.vectorize import Vectorized
+from ocp.vectorize import CALL_NS, LOOP_NS, Vectorized
 
 CHAIN_MEMBERS = 150  # up to so many members, CasADi's loop is the faster one
+AFFINE_NS = 8000.0  # of the calls for a stage by matrix products, beside its operations
 SHORTEST_CHAIN = 4  # stages
 MEMBER_BLOCK = 16_384  # members that walk through all stages together, so that memory is bounded
 
@@ -37,10 +39,12 @@ class Sweep:
         step: (x, u, p, data, constants) -> (successor, cost).
         pull: (x, u, p, data, constants, costate) -> derivatives of cost + costate . successor in
             x, and in (u, p).
+        affine: the same by matrix products, if the stage is affine in its control.
     """
 
     step: Vectorized
     pull: Vectorized
+    affine: AffineStage | None
 
     @classmethod
     def of(cls, function: StageFunction, n: int, m: int, data: int) -> Sweep:
@@ -55,10 +59,22 @@ class Sweep:
         decisions = ca.vertcat(u, p)
         slopes = ca.gradient(total, ca.vertcat(x, decisions))
         pulled = [ca.densify(part) for part in (slopes[:n], slopes[n:])]
+        step = ca.Function("step", symbols, [ca.densify(successor), ca.densify(cost)])
         return cls(
-            Vectorized(ca.Function("step", symbols, [ca.densify(successor), ca.densify(cost)])),
+            Vectorized(step),
             Vectorized(ca.Function("pull", [*symbols, costate], pulled)),
+            AffineStage.of(step) if m else None,
         )
+
+    def is_best_affine(self, members: int) -> bool:
+        """Whether matrix products are expected to be faster than loops over the operations."""
+        if self.affine is None:
+            return False
+        operations = sum(f.function.n_instructions() for f in (self.step, self.pull))
+        if members > CHAIN_MEMBERS:
+            return self.affine.operations < operations
+        products = AFFINE_NS + CALL_NS * self.affine.operations
+        return products < LOOP_NS * operations * members
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +146,8 @@ class Reduced:
             stages = list(group)
             sweep = self._sweep(stages[0])
             size = sweep.step.function.size1_out(0)
-            if len(stages) < SHORTEST_CHAIN or size != staged.stages[stages[0]].state_size:
+            is_short = len(stages) < SHORTEST_CHAIN or sweep.is_best_affine(staged.members)
+            if is_short or size != staged.stages[stages[0]].state_size:
                 parts += [(k, k + 1, None) for k in stages]
                 continue
             constants = np.array([staged.stages[k].constants for k in stages])
@@ -149,9 +166,20 @@ class Reduced:
         slices = self.staged.control_slices
         return decisions[slices[start].start : slices[stop - 1].stop].reshape(stop - start, -1)
 
-    def _forward(self, decisions: Array, members: slice) -> tuple[list[Array], float]:
-        """States of all stages, each (n_k, members), and the cost of these members."""
-        states, cost = [self.staged.initial_state[members].T], 0.0
+    @cached_property
+    def _affine(self) -> list[AffineStage | None]:
+        """Of every stage its form by matrix products, where that is the fastest."""
+        sweeps = [self._sweep(k) for k in range(len(self.staged.stages))]
+        return [s.affine if s.is_best_affine(self.staged.members) else None for s in sweeps]
+
+    def _forward(
+        self, decisions: Array, members: slice, features: dict[int, tuple] | None = None
+    ) -> tuple[list[Array], float]:
+        """States of all stages, each (n_k, members), and the cost of these members.
+
+        Features and weights of stages by matrix products are put into `features`.
+        """
+        states, cost = [np.ascontiguousarray(self.staged.initial_state[members].T)], 0.0
         parameters = decisions[self.staged.parameter_slice]
         for start, stop, chain in self._parts:
             if chain is not None:
@@ -161,7 +189,15 @@ class Reduced:
                 cost += spent
                 continue
             arguments = self._arguments(start, decisions, members)
-            successor, running = self._sweep(start).step(states[start], *arguments)
+            affine = self._affine[start]
+            if affine is not None:
+                control, _, data, constants = arguments
+                weights = affine.weights(control[:, 0])
+                successor, phi, running = affine.step(states[start], weights, data, constants)
+                if features is not None:
+                    features[start] = (affine, phi, weights, data, constants)
+            else:
+                successor, running = self._sweep(start).step(states[start], *arguments)
             cost += float(running.sum())
             if start < self.staged.intervals:
                 states.append(successor)
@@ -187,7 +223,8 @@ class Reduced:
         staged, gradient, total = self.staged, np.zeros(self.size), 0.0
         parameters = decisions[staged.parameter_slice]
         for members in self._blocks():
-            states, cost = self._forward(decisions, members)
+            features: dict[int, tuple] = {}
+            states, cost = self._forward(decisions, members, features)
             total += cost
             costate = np.zeros((0, states[0].shape[1]))
             for start, stop, chain in reversed(self._parts):
@@ -201,6 +238,11 @@ class Reduced:
                     gradient[staged.parameter_slice] += slopes[:, m:].sum(axis=0)
                     continue
                 m = staged.stages[start].control_size
+                if start in features:
+                    affine, *known = features[start]
+                    costate, sums = affine.pull(states[start], *known, costate)
+                    gradient[staged.control_slices[start]] += sums
+                    continue
                 arguments = self._arguments(start, decisions, members)
                 costate, slopes = self._sweep(start).pull(states[start], *arguments, costate)
                 sums = slopes.sum(axis=1)

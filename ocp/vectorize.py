@@ -2,8 +2,9 @@
 
 A scalar CasADi function is a list of elementary operations. Carried out on whole rows of columns
 they run at the speed of NumPy's vector loops, several times faster than CasADi's own loop over
-columns, and without a conversion between the two. For few columns the loop of CasADi, which has
-no overhead per operation, is the faster one; it is then called on buffers that are bound once.
+columns, and without a conversion between the two. For few columns like operations are carried out
+together; for very few the loop of CasADi, which has no overhead per operation, is the fastest; it
+is then called on buffers that are bound once.
 
 An input of one column is shared by all columns.
 """
@@ -23,9 +24,11 @@ from scipy.special import erf
 Array = NDArray[np.float64]
 
 BLOCK = 2048  # columns in one pass over the operations, so that its rows stay in the cache
-# Costs of one operation: of CasADi's loop per column, of a NumPy call, and of NumPy per column;
-# measured, in ns. They only decide which of the two is used.
-LOOP_NS, CALL_NS, VECTOR_NS = 3.0, 270.0, 0.5
+GROUPED = 400  # columns up to which operations are grouped
+# What decides between the three ways of few columns; measured, in ns.
+LOOP_NS, SHARED_NS = 3.0, 10_000.0  # an operation in CasADi's loop; what shared inputs cost there
+GROUPED_NS, GROUP_NS, COPIED_NS = 4000.0, 2200.0, 0.8  # a call, a group, an operation by groups
+ROWS_NS, CALL_NS, VECTOR_NS = 2000.0, 320.0, 0.4  # a call, a row, an operation row by row
 MOST_BUFFERS = 16  # bound at a time, of different numbers of columns
 
 
@@ -102,6 +105,90 @@ class _Program:
     outputs: tuple[tuple[int, int, int], ...]  # output, row, work row
 
 
+@dataclass(frozen=True)
+class _Grouped:
+    """The operations grouped: of one level, one kind, on operands of one kind each.
+
+    Rows of kind 0 have all columns, rows of kind 1 have one, which all columns share.
+    """
+
+    rows: tuple[int, int]
+    inputs: tuple[tuple[int, int, Any, Any], ...]  # input, kind, its rows, work rows
+    constants: tuple[NDArray[np.intp], Array]
+    steps: tuple[tuple[Callable, int, Any, Any, Any], ...]
+    outputs: tuple[tuple[int, int, Any, Any], ...]
+
+    @classmethod
+    def of(cls, program: _Program, shares: tuple[bool, ...]) -> _Grouped:
+        """For inputs of which some are shared by all columns."""
+        level, kind = [0] * program.size, [1] * program.size
+        slot, rows = [0] * program.size, [0, 0]
+
+        def place(work_row: int) -> None:
+            slot[work_row] = rows[kind[work_row]]
+            rows[kind[work_row]] += 1
+
+        by_input: dict[int, list[tuple[int, int]]] = {}
+        for i, row, work_row in program.inputs:
+            kind[work_row] = int(shares[i])
+            place(work_row)
+            by_input.setdefault(i, []).append((row, work_row))
+        for _, work_row in program.constants:
+            place(work_row)
+        groups: dict[tuple, list[tuple[int, int, int]]] = {}
+        for operation, work_row, left, right in program.steps:
+            operands: tuple[int, ...] = (left,) if right < 0 else (left, right)
+            level[work_row] = 1 + max(level[operand] for operand in operands)
+            kind[work_row] = min(kind[operand] for operand in operands)
+            kinds = tuple(kind[operand] for operand in operands)
+            key = (level[work_row], kind[work_row], kinds, id(operation))
+            groups.setdefault(key, []).append((work_row, left, right))
+        operations = {id(operation): operation for operation, *_ in program.steps}
+        steps = []
+        for key in sorted(groups, key=lambda key: key[0]):
+            members = sorted(groups[key], key=lambda m: (slot[m[1]], slot[max(m[2], 0)]))
+            for work_row, _, _ in members:
+                place(work_row)
+            target = _rows([slot[m[0]] for m in members])
+            first = (key[2][0], _rows([slot[m[1]] for m in members]))
+            second = None
+            if len(key[2]) == 2:
+                second = (key[2][1], _rows([slot[m[2]] for m in members]))
+            steps.append((operations[key[3]], key[1], target, first, second))
+        outputs: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for o, row, work_row in program.outputs:
+            outputs.setdefault((o, kind[work_row]), []).append((row, slot[work_row]))
+        return cls(
+            (rows[0], rows[1]),
+            tuple(
+                (
+                    i,
+                    int(shares[i]),
+                    _rows([r for r, _ in pairs]),
+                    _rows([slot[w] for _, w in pairs]),
+                )
+                for i, pairs in by_input.items()
+            ),
+            (
+                np.array([slot[w] for _, w in program.constants], dtype=int),
+                np.array([value for value, _ in program.constants], dtype=float),
+            ),
+            tuple(steps),
+            tuple(
+                (o, k, _rows([r for r, _ in pairs]), _rows([w for _, w in pairs]))
+                for (o, k), pairs in outputs.items()
+            ),
+        )
+
+
+def _rows(places: list[int]) -> Any:
+    """Rows as a slice where they follow each other, as an array of numbers elsewhere."""
+    first = places[0]
+    if places == list(range(first, first + len(places))):
+        return slice(first, first + len(places))
+    return np.array(places, dtype=int)
+
+
 @dataclass(frozen=True, eq=False)
 class Vectorized:
     """A CasADi function of dense columns, called on arrays (rows, M).
@@ -112,9 +199,11 @@ class Vectorized:
 
     function: ca.Function
     _buffers: dict[tuple, tuple] = field(default_factory=dict, repr=False)
+    _groups: dict[tuple, _Grouped] = field(default_factory=dict, repr=False)
+    _ways: dict[tuple[int, bool], str] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict:
-        return {"function": self.function, "_buffers": {}}
+        return {"function": self.function, "_buffers": {}, "_groups": {}, "_ways": {}}
 
     @cached_property
     def _row_counts(self) -> tuple[int, ...]:
@@ -155,15 +244,41 @@ class Vectorized:
     def __call__(self, *inputs: Array) -> list[Array]:
         """Outputs, each (rows, M), for inputs of M columns, or of one that is shared by all."""
         columns = max(argument.shape[1] for argument in inputs)
-        passes = -(-columns // BLOCK)
         program = self._program
-        if program is None or LOOP_NS * columns < CALL_NS * passes + VECTOR_NS * columns:
+        if program is None:
             return self._loop(columns, inputs)
+        if columns <= GROUPED:
+            shares = any(argument.shape[1] == 1 for argument in inputs) and columns > 1
+            key = (columns, shares)
+            way = self._ways.get(key)
+            if way is None:
+                way = self._ways[key] = self._fastest(columns, shares)
+            if way == "loop":
+                return self._loop(columns, inputs)
+            if way == "groups":
+                return self._grouped(columns, inputs)
         outputs = [np.zeros((rows, columns)) for rows in self._row_counts]
         with np.errstate(all="ignore"):
             for start in range(0, columns, BLOCK):
                 self._pass(program, slice(start, start + BLOCK), inputs, outputs)
         return outputs
+
+    @cached_property
+    def _levels(self) -> int:
+        """Number of groups, if nothing is shared."""
+        assert self._program is not None
+        return len(_Grouped.of(self._program, (False,) * self.function.n_in()).steps)
+
+    def _fastest(self, columns: int, shares: bool) -> str:
+        """Which of "loop", "groups" and "rows" is expected to take the least time."""
+        assert self._program is not None
+        size = len(self._program.steps) + len(self._program.outputs)
+        nanoseconds = {
+            "loop": (SHARED_NS if shares else 0.0) + LOOP_NS * size * columns,
+            "groups": GROUPED_NS + GROUP_NS * self._levels + COPIED_NS * size * columns,
+            "rows": ROWS_NS + CALL_NS * size + VECTOR_NS * size * columns,
+        }
+        return min(nanoseconds, key=lambda way: nanoseconds[way])
 
     def _pass(
         self, program: _Program, block: slice, inputs: tuple[Array, ...], outputs: list[Array]
@@ -178,6 +293,28 @@ class Vectorized:
             work[place] = operation(work[left]) if right < 0 else operation(work[left], work[right])
         for o, row, place in program.outputs:
             outputs[o][row, block] = work[place]
+
+    def _grouped(self, columns: int, inputs: tuple[Array, ...]) -> list[Array]:
+        """By groups of like operations, each on all its rows at once."""
+        shares = tuple(argument.shape[1] == 1 and columns > 1 for argument in inputs)
+        if shares not in self._groups:
+            assert self._program is not None
+            self._groups[shares] = _Grouped.of(self._program, shares)
+        grouped = self._groups[shares]
+        work = [np.empty((grouped.rows[0], columns)), np.empty((grouped.rows[1], 1))]
+        for i, kind, rows, places in grouped.inputs:
+            work[kind][places] = inputs[i][rows]
+        work[1][grouped.constants[0], 0] = grouped.constants[1]
+        with np.errstate(all="ignore"):
+            for operation, kind, target, left, right in grouped.steps:
+                if right is None:
+                    work[kind][target] = operation(work[left[0]][left[1]])
+                else:
+                    work[kind][target] = operation(work[left[0]][left[1]], work[right[0]][right[1]])
+        outputs = [np.zeros((rows, columns)) for rows in self._row_counts]
+        for o, kind, rows, places in grouped.outputs:
+            outputs[o][rows] = work[kind][places]
+        return outputs
 
     def _loop(self, columns: int, inputs: tuple[Array, ...]) -> list[Array]:
         """By CasADi's loop over the columns."""

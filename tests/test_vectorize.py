@@ -44,8 +44,13 @@ def compare(expression, columns):
     points[:, :3] = [[0.0, 1.0, 1.0], [0.0, 1.0, -1.0]]
     x, y = points[:1], points[1:]
     expected = function.map(columns)(x, y).full()
-    found = Vectorized(function)(x, y)[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-15, equal_nan=True)
+    evaluate = Vectorized(function)
+    rows = [np.zeros((1, columns))]
+    with np.errstate(all="ignore"):
+        evaluate._pass(evaluate._program, slice(0, columns), (x, y), rows)
+    ways = (evaluate(x, y), evaluate._grouped(columns, (x, y)), rows)
+    for found in ways:
+        np.testing.assert_allclose(found[0], expected, rtol=1e-14, atol=1e-15, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", UNARY)
