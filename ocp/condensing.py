@@ -298,13 +298,28 @@ def reduced_hessian(
     for start in range(0, staged.members, block):
         members = slice(start, min(start + block, staged.members))
         _add_members(upper, linearization, costates, multipliers, members)
-    for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
-        y = multipliers[len(staged.stages) + s]
+    seconds = shared_hessians(linearization, multipliers)
+    for term, second in zip(staged.shared, seconds, strict=True):
         index = staged.shared_index(term)
-        second = values.function.hessians(values.unknowns, values.given, y.T)[0]
         # The unknowns of a term stand in increasing order among the decisions.
         upper[np.ix_(index, index)] += np.triu(second)
     return np.triu(upper) + np.triu(upper, 1).T
+
+
+def shared_hessians(linearization: Linearization, multipliers: Multipliers) -> list[Array]:
+    """Second derivatives of the Lagrangian of every shared term in its unknowns, (nv, nv)."""
+    first = len(linearization.staged.stages)
+    groups: dict[int, list[int]] = {}
+    for s, values in enumerate(linearization.shared):
+        groups.setdefault(id(values.function), []).append(s)
+    found: dict[int, Array] = {}
+    for indices in groups.values():
+        terms = [linearization.shared[s] for s in indices]
+        v = np.hstack([values.unknowns for values in terms])
+        g = np.hstack([values.given for values in terms])
+        y = np.hstack([multipliers[first + s].T for s in indices])
+        found.update(zip(indices, terms[0].function.hessians(v, g, y), strict=True))
+    return [found[s] for s in range(len(linearization.shared))]
 
 
 def _add_members(

@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ocp.condensing import Linearization, Multipliers
+from ocp.condensing import Linearization, Multipliers, shared_hessians
 from ocp.stages import Array
 from ocp.trust_region import Step
 
@@ -64,15 +64,10 @@ class ProductCurvature:
     @cached_property
     def _shared(self) -> list[tuple[NDArray, Array]]:
         """Positions among the decisions and second derivatives of every shared term."""
-        staged, found = self.linearization.staged, []
-        first = len(staged.stages)
-        for s, (term, values) in enumerate(
-            zip(staged.shared, self.linearization.shared, strict=True)
-        ):
-            y = self.multipliers[first + s]
-            second = values.function.hessians(values.unknowns, values.given, y.T)[0]
-            found.append((staged.shared_index(term), second))
-        return found
+        staged = self.linearization.staged
+        indices = [staged.shared_index(term) for term in staged.shared]
+        seconds = shared_hessians(self.linearization, self.multipliers)
+        return list(zip(indices, seconds, strict=True))
 
     def product(self, vector: Array) -> Array:
         """H times a vector of the free decisions."""

@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from ocp.condensing import Linearization, Multipliers
+from ocp.condensing import Linearization, Multipliers, shared_hessians
 from ocp.stages import Array
 from ocp.trust_region import Solver, Step, lanczos, trust_region_step
 
@@ -308,8 +308,8 @@ def _shared_hessians(linearization: Linearization, multipliers: Multipliers) -> 
     p = staged.parameter_size
     sizes = [stage.control_size + p for stage in staged.stages]
     found = [np.zeros((size, size)) for size in [*sizes, p]]
-    for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
-        y = multipliers[len(staged.stages) + s]
+    seconds = shared_hessians(linearization, multipliers)
+    for term, second in zip(staged.shared, seconds, strict=True):
         place = term.stages[0] if term.stages else -1
-        found[place] += values.function.hessians(values.unknowns, values.given, y.T)[0]
+        found[place] += second
     return found

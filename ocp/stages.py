@@ -423,8 +423,10 @@ class StagedProblem:
 
     def given(self, k: int) -> Array:
         """Given numbers of stage k, one column per member."""
-        constants = np.tile(self.stages[k].constants[:, None], (1, self.members))
-        return np.vstack([self.data.T, constants])
+        data, constants = self.data.T, self.stages[k].constants
+        columns = np.empty((len(data) + constants.size, self.members))
+        columns[: len(data)], columns[len(data) :] = data, constants[:, None]
+        return columns
 
     def batches(self) -> Iterator[list[int]]:
         """Stages grouped by their function, so that each group is evaluated in one call."""

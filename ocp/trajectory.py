@@ -72,6 +72,8 @@ def local_values(staged: StagedProblem, trajectory: Trajectory, k: int) -> Array
     state, size = trajectory.states[k], staged.stages[k].function.local_size
     if len(trajectory.locals) > k and trajectory.locals[k].shape == (len(state), size):
         return trajectory.locals[k]
+    if not size:
+        return np.zeros((len(state), 0))
     repeats = -(-size // max(state.shape[1], 1))
     return np.tile(state, (1, repeats))[:, :size]
 
@@ -117,7 +119,10 @@ def rollout(staged: StagedProblem, decisions: ArrayLike) -> Trajectory:
 def stage_unknowns(state: Array, local: Array, control: Array, parameters: Array) -> Array:
     """Columns v = (x_i, z_i, u, p), one per member."""
     shared = np.concatenate([control, parameters])
-    return np.vstack([state.T, local.T, np.tile(shared[:, None], (1, len(state)))])
+    n, inner = state.shape[1], state.shape[1] + local.shape[1]
+    columns = np.empty((inner + shared.size, len(state)))
+    columns[:n], columns[n:inner], columns[inner:] = state.T, local.T, shared[:, None]
+    return columns
 
 
 def random_guess(staged: StagedProblem, seed: int, scale: float = 1.0) -> Trajectory:
