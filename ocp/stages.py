@@ -418,8 +418,16 @@ class StagedProblem:
 
     def shared_index(self, term: SharedTerm) -> NDArray:
         """Positions of a shared term's unknowns among the decisions."""
-        slices = [self.control_slices[k] for k in term.stages] + [self.parameter_slice]
-        return np.concatenate([np.arange(part.start, part.stop) for part in slices])
+        found = self._shared_indices.get(term.stages)
+        if found is None:
+            slices = [self.control_slices[k] for k in term.stages] + [self.parameter_slice]
+            found = np.concatenate([np.arange(part.start, part.stop) for part in slices])
+            self._shared_indices[term.stages] = found
+        return found
+
+    @cached_property
+    def _shared_indices(self) -> dict[tuple[int, ...], NDArray]:
+        return {}
 
     def given(self, k: int) -> Array:
         """Given numbers of stage k, one column per member."""
