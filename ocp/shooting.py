@@ -25,6 +25,7 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from ocp.multipliers import KKTMultipliers
 from ocp.nlp import Array, NLPResult, NonlinearProgram
 from ocp.stages import Rows, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, decision_bounds, local_values, split_decisions
@@ -339,10 +340,20 @@ class Shooting:
             for k in range(1, len(self.staged.stages))
         )
 
-    def row_multipliers(self, result: NLPResult) -> tuple[Array, ...]:
-        """Multipliers of the rows of every stage (N, r_k), then of every shared term (1, r)."""
+    def multipliers(self, result: NLPResult) -> KKTMultipliers:
+        """Multipliers of rows and bounds; those of slacks and of given states are left out."""
+        states = [
+            result.bound_multipliers[start:stop].reshape(self.staged.members, -1).copy()
+            for start, stop in pairwise(self._state_offsets)
+        ]
+        states[0][:] = 0.0
+        decisions = result.bound_multipliers[self._decision_offset : self._slack_offset]
+        return KKTMultipliers(self.rows_of(result.multipliers), tuple(states), decisions.copy())
+
+    def rows_of(self, values: Array) -> tuple[Array, ...]:
+        """Of values of g, or of its multipliers, the rows of every stage, then of shared terms."""
         return tuple(
-            result.multipliers[self._row_offsets[b] : self._row_offsets[b + 1]]
+            values[self._row_offsets[b] : self._row_offsets[b + 1]]
             .reshape(copies, len(rows.names))
             .copy()
             for b, (rows, copies) in enumerate(self._row_blocks)

@@ -178,7 +178,7 @@ def _judge(
 ) -> tuple[Trajectory, Certificate, Status]:
     """The trajectory where the optimiser stopped, its certificate and the verdict."""
     trajectory = shooting.unpack(result.point)
-    certificate = certify(shooting.staged, trajectory)
+    certificate = certify(shooting.staged, trajectory, shooting.multipliers(result))
     return trajectory, certificate, verdict(certificate, result.status, tolerance)
 
 
