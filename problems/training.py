@@ -336,7 +336,7 @@ class LearningSolution:
     @property
     def multipliers(self) -> Array:
         """Of the interpolation constraints P x_i(T) = y_i, (N, M)."""
-        return self.certificate.multipliers[self.problem.layers]
+        return self.certificate.multipliers.rows[self.problem.layers]
 
     @cached_property
     def errors(self) -> Array:
