@@ -2,10 +2,15 @@
 
 from ocp.certificate import Certificate, certify
 from ocp.continuation import MultiStart, multi_start
+from ocp.continuous import ContinuousSolution, Dual
 from ocp.discretize import discretize
+from ocp.expressions import along_path, at, at_end, at_start, integral
 from ocp.grid import TimeGrid
+from ocp.guess import Guess
 from ocp.nlp import Iteration, Status
-from ocp.problem import FREE, Constraint, OptimalControlProblem
+from ocp.pose import pose
+from ocp.problem import FREE, Constraint, InteriorPoint, OptimalControlProblem
+from ocp.reintegration import ErrorEstimate
 from ocp.runge_kutta import (
     EULER,
     GAUSS_LEGENDRE_2,
@@ -19,6 +24,7 @@ from ocp.runge_kutta import (
     RK4,
     ButcherTableau,
 )
+from ocp.scaling import Scaling
 from ocp.solution import Solution
 from ocp.solve import SolveOptions, solve, solve_staged
 from ocp.stages import StagedProblem
@@ -39,18 +45,30 @@ __all__ = [
     "ButcherTableau",
     "Certificate",
     "Constraint",
+    "ContinuousSolution",
+    "Dual",
+    "ErrorEstimate",
+    "Guess",
+    "InteriorPoint",
     "Iteration",
     "MultiStart",
     "OptimalControlProblem",
+    "Scaling",
     "Solution",
     "SolveOptions",
     "StagedProblem",
     "Status",
     "TimeGrid",
     "Trajectory",
+    "along_path",
+    "at",
+    "at_end",
+    "at_start",
     "certify",
     "discretize",
+    "integral",
     "multi_start",
+    "pose",
     "random_guess",
     "rollout",
     "solve",

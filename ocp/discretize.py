@@ -37,7 +37,7 @@ from ocp.stages import (
     StagedProblem,
     StageFunction,
 )
-from ocp.trajectory import Trajectory
+from ocp.trajectory import Trajectory, rollout
 
 
 def discretize(
@@ -260,6 +260,12 @@ class Transcription:
             problem.is_autonomous,
             self._names(),
         )
+
+    def rollout(self, trajectory: Trajectory) -> Trajectory:
+        """The states that a trajectory's controls, parameters and initial values lead to."""
+        staged = self.staged()
+        decisions = embed(self.problem, trajectory).decisions
+        return extract(self.problem, self.grid, rollout(staged, decisions))
 
     def _names(self) -> ComponentNames:
         """What states, controls and parameters are called; controls per stage in one cycle."""

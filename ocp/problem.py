@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import casadi as ca
@@ -132,6 +132,8 @@ class OptimalControlProblem:
         time: symbol t.
         initial: (n,) symbols of a member's initial state, to couple start and end.
         maximize: whether the cost is to be maximised; exact penalties still count against it.
+        bound_names: further names for the bounds of states, controls or parameters, with their
+            symbols.
 
     Raises:
         ValueError: sizes that do not fit, a value that is not finite, or an expression with
@@ -161,6 +163,7 @@ class OptimalControlProblem:
     time: ca.SX = field(default_factory=lambda: ca.SX.sym("t"))
     initial: ca.SX = field(default_factory=_empty)
     maximize: bool = False
+    bound_names: Mapping[str, ca.SX] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = self.state.numel()

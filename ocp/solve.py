@@ -8,19 +8,23 @@ optimiser says of itself.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ocp.certificate import Certificate, certify
 from ocp.condensing import Linearization, adjoint, linearize, reduced_gradient
+from ocp.continuous import ContinuousSolution, in_continuous_time
 from ocp.diagnosis import not_finite
-from ocp.discretize import discretize, embed, extract
+from ocp.discretize import Transcription, embed
 from ocp.grid import TimeGrid
+from ocp.guess import Guess
 from ocp.ipopt import IpoptOptions, minimize
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.problem import OptimalControlProblem
 from ocp.runge_kutta import RK4, ButcherTableau
+from ocp.scaling import Scaling, automatic_scaling, scaled, to_scaled
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
 from ocp.stages import StagedProblem
@@ -65,43 +69,81 @@ class SolveOptions:
 
 def solve(
     problem: OptimalControlProblem,
-    grid: TimeGrid,
-    tableau: ButcherTableau = RK4,
+    grid: TimeGrid | int = 50,
+    tableau: ButcherTableau | Sequence[ButcherTableau] = RK4,
     *,
     substeps: int = 1,
     control_per_stage: bool = False,
-    guess: Trajectory | Solution | None = None,
+    guess: Guess | Trajectory | Solution | None = None,
+    scaling: Scaling | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
-) -> Solution:
+) -> ContinuousSolution:
     """Solve a problem in continuous time on a grid.
 
     Args:
         problem: what to minimise, or maximise.
-        grid: intervals; they span [0, 1] if the end time is free.
-        tableau: Runge-Kutta method on every interval.
+        grid: intervals, or their number if they are equal; a given grid spans [0, 1] if the end
+            time is free.
+        tableau: Runge-Kutta method on every interval, or one for each of them.
         substeps: equal steps of the method on every interval.
         control_per_stage: one control for each Runge-Kutta stage, for high order, instead of one
             per interval.
-        guess: where to start, a trajectory or an earlier solution, which also lends its
-            multipliers; by default zero controls, states held at their initial values, and
-            parameters at 1, clipped to their bounds.
+        guess: where to start: a guess, a trajectory on this very grid, or an earlier solution on
+            any grid, method or horizon; one of the same shape also lends its multipliers. See
+            `Guess` for the default.
+        scaling: sizes of the variables; by default those of an earlier solution, or powers of ten
+            from bounds and guess.
         options: tolerance and limits.
         progress: called with every iteration.
 
     Returns:
-        The solution in the problem's own terms: of the cost to be maximised if that was asked,
-        with free initial values in the first state and times on a free horizon.
+        The solution in the problem's own terms and units: of the cost to be maximised if that was
+        asked, with free initial values in the first state and times on a free horizon.
     """
-    staged = discretize(problem, grid, tableau, substeps, control_per_stage=control_per_stage)
-    start: Trajectory | Solution | None = guess
+    if not isinstance(grid, TimeGrid):
+        span = 1.0 if problem.has_free_horizon else float(problem.horizon)
+        grid = TimeGrid.uniform(grid, span).including([p.time for p in problem.interior_points])
+    tableaux = (
+        (tableau,) * grid.intervals if isinstance(tableau, ButcherTableau) else tuple(tableau)
+    )
+    transcription = Transcription(problem, grid, tableaux, substeps, control_per_stage)
+    start, warm = _start(guess, transcription)
+    if scaling is None and isinstance(guess, ContinuousSolution):
+        scaling = guess.scaling
+    scaling = (automatic_scaling(problem, start) if scaling is None else scaling).of(problem)
+    inner = scaled(problem, scaling)
+    inner_grid = grid
+    if not problem.has_free_horizon and scaling.time != 1.0:
+        inner_grid = TimeGrid(grid.nodes / scaling.time)
+    staged = Transcription(inner, inner_grid, tableaux, substeps, control_per_stage).staged()
+    if scaling.cost is not None and options.objective_scale is None:
+        options = replace(options, objective_scale=1.0 / scaling.cost)
+    first = embed(inner, to_scaled(start, scaling))
+    solution = solve_staged(staged, first, options, progress, warm)
+    return in_continuous_time(solution, transcription, scaling)
+
+
+def _start(
+    guess: Guess | Trajectory | Solution | None, transcription: Transcription
+) -> tuple[Trajectory, NLPResult | None]:
+    """The guess on the grid, and an earlier result that lends its multipliers."""
+    if isinstance(guess, ContinuousSolution):
+        earlier = guess.transcription
+        assert earlier is not None
+        same = (earlier.tableaux, earlier.substeps, earlier.control_per_stage) == (
+            transcription.tableaux,
+            transcription.substeps,
+            transcription.control_per_stage,
+        )
+        if same and np.array_equal(earlier.grid.nodes, transcription.grid.nodes):
+            return guess.trajectory, guess.result
+        return guess.path.on(transcription), guess.result if same else None
     if isinstance(guess, Solution):
-        start = replace(guess, trajectory=embed(problem, guess.trajectory))
-    elif guess is not None:
-        start = embed(problem, guess)
-    solution = solve_staged(staged, start, options, progress)
-    solution = replace(solution, trajectory=extract(problem, grid, solution.trajectory))
-    return solution.negated() if problem.maximize else solution
+        return guess.trajectory, guess.result
+    if isinstance(guess, Trajectory):
+        return guess, None
+    return (Guess() if guess is None else guess).on(transcription), None
 
 
 def solve_staged(
@@ -109,15 +151,16 @@ def solve_staged(
     guess: Trajectory | Solution | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
+    warm: NLPResult | None = None,
 ) -> Solution:
     """Minimise a staged problem by multiple shooting, and certify where it ended.
 
-    A solution as guess also lends its multipliers, if it is of a problem of the same shape, so
-    that a solved problem is re-solved in a few iterations.
+    A solution as guess also lends its multipliers, as does an earlier result given as `warm`, if
+    it is of a problem of the same shape, so that a solved problem is re-solved in a few iterations.
     """
     begin = time.perf_counter()
-    warm = guess.result if isinstance(guess, Solution) else None
     if isinstance(guess, Solution):
+        warm = guess.result
         guess = guess.trajectory
     guess = constant_guess(staged) if guess is None else guess
     shooting = Shooting(staged)
