@@ -156,6 +156,16 @@ class Transcription:
         times = (starts[:, None] + step * self.tableaux[k].c).ravel()
         return times, step * np.tile(self.tableaux[k].b, self.substeps)
 
+    @property
+    def unknowns(self) -> int:
+        """Number of unknowns of the nonlinear program but for slacks: states, stages, controls."""
+        problem, intervals = self.problem, range(self.grid.intervals)
+        implicit = sum(self.points(k) for k in intervals if not self.tableaux[k].is_explicit)
+        states = problem.members * problem.state.numel() * (self.grid.intervals + implicit)
+        controls = problem.control.numel() * sum(self.copies(k) for k in intervals)
+        free = problem.parameter.numel() + int(problem.free_initial.sum())
+        return states + controls + free
+
     def _matches(self, point: InteriorPoint) -> np.ndarray:
         """Which nodes of the grid are the interior point's."""
         return np.isclose(self.grid.nodes, point.time, rtol=0.0, atol=1e-9 * self.grid.horizon)

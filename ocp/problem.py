@@ -12,6 +12,7 @@ parameters p are common to all. An ordinary problem has one member and no data.
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -269,6 +270,15 @@ class OptimalControlProblem:
                     f"{label} depends on {', '.join(unknown)}, which it may not; use only the "
                     "symbols declared for it as state, control, parameter, data or time."
                 )
+
+    def __getstate__(self) -> dict:
+        with ca.global_pickle_context():
+            return {"pickled": pickle.dumps(self.__dict__)}
+
+    def __setstate__(self, state: dict) -> None:
+        """The symbols of the copy are new ones: use those of the copy."""
+        with ca.global_unpickle_context():
+            self.__dict__.update(pickle.loads(state["pickled"]))
 
     @property
     def has_free_horizon(self) -> bool:
