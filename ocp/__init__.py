@@ -7,6 +7,7 @@ from ocp.discretize import discretize
 from ocp.expressions import along_path, at, at_end, at_start, integral
 from ocp.grid import TimeGrid
 from ocp.guess import Guess
+from ocp.linear_solvers import LinearSolver, available_linear_solvers
 from ocp.nlp import Iteration, Status
 from ocp.pose import pose
 from ocp.problem import FREE, Constraint, InteriorPoint, OptimalControlProblem
@@ -51,6 +52,7 @@ __all__ = [
     "Guess",
     "InteriorPoint",
     "Iteration",
+    "LinearSolver",
     "MultiStart",
     "OptimalControlProblem",
     "Scaling",
@@ -64,6 +66,7 @@ __all__ = [
     "at",
     "at_end",
     "at_start",
+    "available_linear_solvers",
     "certify",
     "discretize",
     "integral",

@@ -21,6 +21,7 @@ from ocp.discretize import Transcription, embed
 from ocp.grid import TimeGrid
 from ocp.guess import Guess
 from ocp.ipopt import IpoptOptions, minimize
+from ocp.linear_solvers import LinearSolver
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.problem import OptimalControlProblem
 from ocp.runge_kutta import RK4, ButcherTableau
@@ -46,7 +47,8 @@ class SolveOptions:
         max_iterations: limit of the optimiser's iterations.
         time_limit: wall time of the optimiser, s.
         objective_scale: factor on the objective inside the optimiser; None chooses one.
-        ipopt: further options of the optimiser, by their own names.
+        ipopt: further options of IPOPT, by their own names.
+        linear_solver: of IPOPT; one that does not work here is refused when the solve begins.
 
     Raises:
         ValueError: a tolerance outside (0, 1), or limits that are not positive.
@@ -57,6 +59,7 @@ class SolveOptions:
     time_limit: float = float("inf")
     objective_scale: float | None = None
     ipopt: dict[str, object] = field(default_factory=dict)
+    linear_solver: LinearSolver = LinearSolver.MUMPS
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
@@ -179,6 +182,7 @@ def solve_staged(
         max_iterations=options.max_iterations,
         time_limit=options.time_limit,
         objective_scale=scale,
+        linear_solver=options.linear_solver,
         extra=options.ipopt,
     )
     result = minimize(program, start, settings, progress, warm)
