@@ -9,6 +9,7 @@ from ocp.grid import TimeGrid
 from ocp.guess import Guess
 from ocp.linear_solvers import LinearSolver, available_linear_solvers
 from ocp.nlp import Iteration, Status
+from ocp.nlp_solvers import NLPSolver
 from ocp.pose import pose
 from ocp.problem import FREE, Constraint, InteriorPoint, OptimalControlProblem
 from ocp.reintegration import ErrorEstimate
@@ -54,6 +55,7 @@ __all__ = [
     "Iteration",
     "LinearSolver",
     "MultiStart",
+    "NLPSolver",
     "OptimalControlProblem",
     "Scaling",
     "Solution",

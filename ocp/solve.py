@@ -20,9 +20,10 @@ from ocp.diagnosis import not_finite
 from ocp.discretize import Transcription, embed
 from ocp.grid import TimeGrid
 from ocp.guess import Guess
-from ocp.ipopt import IpoptOptions, minimize
+from ocp.ipopt import IpoptOptions
 from ocp.linear_solvers import LinearSolver
 from ocp.nlp import NLPResult, Progress, Status
+from ocp.nlp_solvers import NLPSolver, minimize
 from ocp.problem import OptimalControlProblem
 from ocp.runge_kutta import RK4, ButcherTableau
 from ocp.scaling import Scaling, automatic_scaling, scaled, to_scaled
@@ -49,6 +50,7 @@ class SolveOptions:
         objective_scale: factor on the objective inside the optimiser; None chooses one.
         ipopt: further options of IPOPT, by their own names.
         linear_solver: of IPOPT; one that does not work here is refused when the solve begins.
+        nlp_solver: the optimiser; the verdict is ours, whichever it is.
 
     Raises:
         ValueError: a tolerance outside (0, 1), or limits that are not positive.
@@ -60,6 +62,7 @@ class SolveOptions:
     objective_scale: float | None = None
     ipopt: dict[str, object] = field(default_factory=dict)
     linear_solver: LinearSolver = LinearSolver.MUMPS
+    nlp_solver: NLPSolver = NLPSolver.IPOPT
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
@@ -185,7 +188,7 @@ def solve_staged(
         linear_solver=options.linear_solver,
         extra=options.ipopt,
     )
-    result = minimize(program, start, settings, progress, warm)
+    result = minimize(options.nlp_solver, shooting, start, settings, progress, warm)
     trajectory, certificate, status = _judge(shooting, result, options.tolerance)
     for _ in range(RETRIES):
         left = settings.time_limit - (time.perf_counter() - built)
@@ -195,7 +198,7 @@ def solve_staged(
         settings = replace(
             settings, objective_scale=RETRY_SCALE * settings.objective_scale, time_limit=left
         )
-        again = minimize(program, result.point, settings, progress, result)
+        again = minimize(options.nlp_solver, shooting, result.point, settings, progress, result)
         found = _judge(shooting, again, options.tolerance)
         if found[1].stationarity < certificate.stationarity:
             result = again.after(result)
