@@ -87,7 +87,7 @@ class Scaling:
 
 
 def automatic_scaling(problem: OptimalControlProblem, guess: Trajectory) -> Scaling:
-    """Sizes from the bounds, the given initial values and a guess in the problem's own terms.
+    """Sizes from a guess in the problem's own terms, the given initial values and the bounds.
 
     Sizes are powers of ten; what is between 1/30 and 30 counts as 1.
     """
@@ -104,9 +104,14 @@ def automatic_scaling(problem: OptimalControlProblem, guess: Trajectory) -> Scal
 
 
 def _sizes(values: Sequence[Array], bounds: tuple) -> Array:
-    """Of every component the largest value, bounds included, as a power of ten."""
-    finite = [np.where(np.isfinite(b), np.abs(b), 0.0) for b in bounds]
-    sizes = np.max([*values, *finite], axis=0)
+    """Of every component the largest value, or if that is 0 the nearest bound, as a power of ten.
+
+    A bound may be far beyond all values of interest, so values come first.
+    """
+    limits = np.abs(np.stack([np.broadcast_to(b, values[0].shape) for b in bounds]))
+    nearest = np.where(np.isfinite(limits) & (limits > 0), limits, np.inf).min(axis=0)
+    largest = np.max(values, axis=0)
+    sizes = np.where(largest > 0, largest, np.where(np.isfinite(nearest), nearest, 1.0))
     powers = 10.0 ** np.round(np.log10(np.where(sizes > 0, sizes, 1.0)))
     return np.where((sizes > WELL_SCALED) | (sizes < 1 / WELL_SCALED), powers, 1.0)
 
