@@ -63,8 +63,9 @@ class Certificate:
     Args:
         stationarity: largest component of the Lagrangian's gradient in the decisions, relative to
             the largest sum of the absolute values of the terms that cancel in it, or to the
-            smallest eigenvalue below times the largest decision (at least 1) if that is larger:
-            then it bounds the relative error of the decisions to first order. Products of a
+            size of the smallest eigenvalue below (a negative one capped by that of the cost) times
+            the largest decision (at least 1) if that is larger: at a minimum it then bounds the
+            relative error of the decisions to first order. Products of a
             multiplier and the distance to its limit count as well, relative likewise.
         dynamics: largest defect Phi_k(x^k) - x^{k+1}, relative to the largest value of that
             component of the state (at least 1).
@@ -417,8 +418,11 @@ class _Conditions:
             return np.inf
         scale = self._gradient_scale(found)
         eigenvalue = self.curvature.eigenvalue
-        if eigenvalue is not None and eigenvalue > 0:
-            scale = max(scale, eigenvalue * max(1.0, float(np.abs(decisions).max(initial=0.0))))
+        if eigenvalue is not None:
+            # Where the cost falls without end, its curvature may be infinite and tells nothing.
+            limit = np.inf if eigenvalue > 0 else max(1.0, abs(self.linearization.objective))
+            curvature = min(abs(eigenvalue), limit)
+            scale = max(scale, curvature * max(1.0, float(np.abs(decisions).max(initial=0.0))))
         cost_scale = max(scale, self._cost_scale)
         residual = found.residual / scale if scale > 0 else 0.0
         product = found.complementarity / cost_scale if cost_scale > 0 else 0.0

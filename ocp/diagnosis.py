@@ -103,7 +103,7 @@ def offenders(linearization: Linearization) -> list[Offender]:
 
     def add(kind: str, name: str, place: str, size: float, amount: float) -> None:
         if size > 0 and ((kind, name) not in found or size > found[kind, name].size):
-            found[kind, name] = Offender(kind, name, f"{place}", float(size), float(amount))
+            found[kind, name] = Offender(kind, name, place, float(size), float(amount))
 
     def add_rows(values: StageValues, layers: str) -> None:
         bounds = values.bounds
@@ -140,6 +140,20 @@ def offenders(linearization: Linearization) -> list[Offender]:
             size = amounts[i, j] / scales[k + 1][j]
             add("defect", name, f"defect{_place(staged, k, i, name)}", size, amounts[i, j])
     return sorted(found.values(), key=lambda offender: -offender.size)
+
+
+def initial_offenders(staged: StagedProblem, tolerance: float) -> list[Offender]:
+    """Given components of the initial state that are outside the bounds of the first stage."""
+    lower, upper = staged.stages[0].state_bounds
+    states = staged.initial_state
+    sizes = bound_violation(states, lower, upper)
+    found = []
+    for j in np.flatnonzero((sizes > tolerance).any(axis=0)).tolist():
+        i, name = int(np.argmax(sizes[:, j])), staged.names.state(j)
+        amount = max(states[i, j] - upper[j], lower[j] - states[i, j])
+        place = f"bound{_place(staged, 0, i, name)}"
+        found.append(Offender("bound", name, place, float(sizes[i, j]), float(amount)))
+    return found
 
 
 def _decision(staged: StagedProblem, j: int) -> tuple[str, str]:

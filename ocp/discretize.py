@@ -240,7 +240,7 @@ class Transcription:
                     self.copies(k) * problem.control.numel(),
                     np.array([time, step]),
                     Rows.join([_rows(block) for block in self.row_blocks(k)]),
-                    problem.state_bounds,  # type: ignore[arg-type]
+                    self._state_bounds(k),
                     (low, high),
                 )
             )
@@ -251,7 +251,7 @@ class Transcription:
                 0,
                 np.array([grid.nodes[-1], 0.0]),
                 Rows.join([_rows(block) for block in self.row_blocks(grid.intervals)]),
-                problem.state_bounds,  # type: ignore[arg-type]
+                self._state_bounds(grid.intervals),
                 none,
             )
         )
@@ -286,6 +286,14 @@ class Transcription:
             problem.control_names,
             (*problem.parameter_names, *(f"{name}(0)" for name in initial)),
         )
+
+    def _state_bounds(self, k: int) -> tuple[Array, Array]:
+        """Of stage k; those of free initial values are bounds of parameters."""
+        lower, upper = (np.array(b, dtype=float) for b in self.problem.state_bounds)
+        if k == 0:
+            free = self.problem.free_initial
+            lower[free], upper[free] = -np.inf, np.inf
+        return lower, upper
 
     def _parameter_bounds(self) -> tuple[Array, Array]:
         """Of the parameters, then of the free components of the initial state."""

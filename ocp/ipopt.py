@@ -24,6 +24,7 @@ _STATUSES = {
     "Search_Direction_Becomes_Too_Small": Status.INACCURATE,
     "Infeasible_Problem_Detected": Status.INFEASIBLE,
     "Restoration_Failed": Status.INFEASIBLE,
+    "Not_Enough_Degrees_Of_Freedom": Status.INFEASIBLE,
     "Maximum_Iterations_Exceeded": Status.ITERATION_LIMIT,
     "Maximum_CpuTime_Exceeded": Status.TIME_LIMIT,
     "Maximum_WallTime_Exceeded": Status.TIME_LIMIT,

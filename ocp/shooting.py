@@ -350,6 +350,32 @@ class Shooting:
         decisions = result.bound_multipliers[self._decision_offset : self._slack_offset]
         return KKTMultipliers(self.rows_of(result.multipliers), tuple(states), decisions.copy())
 
+    def constraint_group(self, row: int) -> str:
+        """What row of g is called: the dynamics, or a constraint by its name."""
+        offset = int(self._row_offsets[0])
+        if row < offset:
+            return "the dynamics"
+        block = int(np.searchsorted(self._row_offsets, row, side="right")) - 1
+        names = self._row_blocks[block][0].names
+        return names[(row - int(self._row_offsets[block])) % len(names)]
+
+    def unknown_group(self, position: int) -> str:
+        """What state, control or parameter an unknown is; empty for given states and slacks."""
+        staged = self.staged
+        if position < self._state_offsets[1] or position >= self._slack_offset:
+            return ""
+        if position < self._state_offsets[-1]:
+            k = int(np.searchsorted(self._state_offsets, position, side="right")) - 1
+            own = position - int(self._state_offsets[k])
+            return staged.names.state(own % staged.stages[k].state_size)
+        if position < self._decision_offset:
+            return ""
+        j = position - self._decision_offset
+        if j >= staged.parameter_slice.start:
+            return staged.names.parameter(j - staged.parameter_slice.start)
+        control = next(s for s in staged.control_slices if s.start <= j < s.stop)
+        return staged.names.control(j - control.start)
+
     def rows_of(self, values: Array) -> tuple[Array, ...]:
         """Of values of g, or of its multipliers, the rows of every stage, then of shared terms."""
         return tuple(

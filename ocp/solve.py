@@ -16,8 +16,9 @@ import numpy as np
 from ocp.certificate import Certificate, certify
 from ocp.condensing import Linearization, adjoint, linearize, reduced_gradient
 from ocp.continuous import ContinuousSolution, in_continuous_time
-from ocp.diagnosis import not_finite
+from ocp.diagnosis import initial_offenders, not_finite
 from ocp.discretize import Transcription, embed
+from ocp.explanation import explain
 from ocp.grid import TimeGrid
 from ocp.guess import Guess
 from ocp.ipopt import IpoptOptions
@@ -36,6 +37,7 @@ from ocp.trajectory import Trajectory, constant_guess, decision_bounds, rollout
 TOLERANCE_RATIO = 1e-2
 RETRIES = 2  # of a solve that ends short of the certificate's tolerance
 RETRY_SCALE = 1e4  # factor on the objective in each
+FEASIBLE = 1e-4  # relative violation beyond which a point that is called solved is infeasible
 SMALLEST_TOLERANCE = 1e-12  # of the optimiser, above rounding
 
 
@@ -177,7 +179,12 @@ def solve_staged(
     at_guess = linearize(staged, guess)
     culprit = not_finite(at_guess)
     if culprit is not None:
-        return _unusable(at_guess, culprit, time.perf_counter() - begin)
+        why = f"At the guess: {culprit}; start elsewhere."
+        return _refused(at_guess, Status.INVALID_NUMBER, why, time.perf_counter() - begin)
+    outside = initial_offenders(staged, options.tolerance)
+    if outside:
+        why = f"The initial state is given outside its bounds: {', '.join(map(str, outside))}."
+        return _refused(at_guess, Status.INFEASIBLE, why, time.perf_counter() - begin)
     scale = options.objective_scale or objective_scale(at_guess)
     built = time.perf_counter()
     settings = IpoptOptions(
@@ -213,7 +220,7 @@ def solve_staged(
         objective=linearization.objective,
         costs=costs_by_term(linearization),
         status=status,
-        message=message(status, certificate),
+        message=explain(shooting, result, certificate, status, options.tolerance),
         backend_status=result.backend_status,
         certificate=certificate,
         iterations=result.iterations,
@@ -236,29 +243,22 @@ def verdict(certificate: Certificate, backend: Status, tolerance: float) -> Stat
     """What the certificate says; the optimiser is asked only why it stopped short."""
     if certificate.is_stationary(tolerance) and certificate.is_minimum is not None:
         return Status.SOLVED if certificate.is_minimum else Status.NOT_A_MINIMUM
-    return Status.INACCURATE if backend is Status.SOLVED else backend
+    if backend is Status.SOLVED:
+        is_feasible = max(certificate.dynamics, certificate.constraints) <= FEASIBLE
+        return Status.INACCURATE if is_feasible else Status.INFEASIBLE
+    return backend
 
 
-def message(status: Status, certificate: Certificate) -> str:
-    """A sentence on the status, with the culprit if there is one."""
-    sentence = status.sentence
-    if status is Status.INACCURATE and certificate.is_minimum is None:
-        sentence = "There are too many controls for the second-order conditions to be tested."
-    if status is Status.INFEASIBLE and certificate.worst:
-        sentence += f" Most violated: {', '.join(map(str, certificate.worst[:3]))}."
-    return sentence
-
-
-def _unusable(at_guess: Linearization, culprit: str, seconds: float) -> Solution:
-    """Of a guess at which the model cannot be evaluated; no optimiser can start there."""
+def _refused(at_guess: Linearization, status: Status, why: str, seconds: float) -> Solution:
+    """Of a guess at which no optimiser can start, or a start that no point can repair."""
     certificate = certify(at_guess.staged, at_guess.trajectory)
     return Solution(
         trajectory=at_guess.trajectory,
         costates=certificate.costates[1:],
         objective=at_guess.objective,
         costs=costs_by_term(at_guess),
-        status=Status.INVALID_NUMBER,
-        message=f"{Status.INVALID_NUMBER.sentence} At the guess: {culprit}; start elsewhere.",
+        status=status,
+        message=f"{status.sentence} {why}",
         backend_status="not run",
         certificate=certificate,
         iterations=0,

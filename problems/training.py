@@ -38,10 +38,11 @@ from ocp import (
 )
 from ocp.certificate import dynamics_residual
 from ocp.condensing import linearize
+from ocp.explanation import message
 from ocp.interrupt import interruptible
 from ocp.nlp import Progress
 from ocp.solution import costs_by_term
-from ocp.solve import message, verdict
+from ocp.solve import verdict
 from ocp.trajectory import decision_bounds
 from problems.learning import Array, LearningProblem
 
