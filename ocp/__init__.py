@@ -12,6 +12,7 @@ from ocp.nlp import Iteration, Status
 from ocp.nlp_solvers import NLPSolver
 from ocp.pose import pose
 from ocp.problem import FREE, Constraint, InteriorPoint, OptimalControlProblem
+from ocp.refinement import Refinement, refine
 from ocp.reintegration import ErrorEstimate
 from ocp.runge_kutta import (
     EULER,
@@ -25,6 +26,8 @@ from ocp.runge_kutta import (
     RADAU_IIA_5,
     RK4,
     ButcherTableau,
+    gauss_legendre,
+    radau_iia,
 )
 from ocp.scaling import Scaling
 from ocp.solution import Solution
@@ -57,6 +60,7 @@ __all__ = [
     "MultiStart",
     "NLPSolver",
     "OptimalControlProblem",
+    "Refinement",
     "Scaling",
     "Solution",
     "SolveOptions",
@@ -71,10 +75,13 @@ __all__ = [
     "available_linear_solvers",
     "certify",
     "discretize",
+    "gauss_legendre",
     "integral",
     "multi_start",
     "pose",
+    "radau_iia",
     "random_guess",
+    "refine",
     "rollout",
     "solve",
     "solve_staged",
