@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import casadi as ca
@@ -14,6 +14,7 @@ from ocp.problem import OptimalControlProblem
 from ocp.stages import Array
 from ocp.trajectory import Trajectory
 
+LONGER = 8.0  # factor on the parameters, a free end time among them, of another guess
 Values = ArrayLike | Callable[[float], ArrayLike]
 
 
@@ -115,6 +116,17 @@ class Guess:
             size = np.maximum(1.0, np.abs(values))
             values = values + self.noise * size * generator.standard_normal(values.shape)
         return np.clip(values, *bounds)
+
+
+def other_guesses(problem: OptimalControlProblem) -> Iterator[Guess]:
+    """To be tried where the default ends at a point of local infeasibility: longer, and noisy."""
+    lower, upper = problem.parameter_bounds
+    longer = np.clip(LONGER * _inside(problem.parameter_bounds, 1.0), lower, upper)
+    if problem.has_free_horizon:
+        yield Guess(parameter=longer)
+    yield Guess(noise=1.0, seed=0)
+    if problem.has_free_horizon:
+        yield Guess(parameter=longer, noise=1.0, seed=0)
 
 
 def horizon_of(problem: OptimalControlProblem, parameters: Array) -> float:

@@ -35,6 +35,7 @@ from ocp.trajectory import Trajectory
 FEWEST_STAGES = 3
 MORE_STAGES = 2  # added to an interval at a time
 MOST_STAGES = 9
+DOUBLINGS = 3  # of the first grid, while there is no feasible point on it
 PAYS = 0.1  # more stages go on paying while each addition leaves at most this share of the error
 JUMP = 0.5  # share of a control's range in an interval that lies between two neighbouring stages
 COMPARED = 5  # points in an interval at which two solutions are compared
@@ -120,7 +121,8 @@ def refine(
     Args:
         problem: what to minimise, or maximise.
         tolerance: of the relative defect of every step, and of the objective's relative change.
-        grid: to begin with, or the number of its intervals if they are equal.
+        grid: to begin with, or the number of its intervals if they are equal; doubled a few times
+            while no feasible point is found on it.
         guess: where the first solve starts; each further one starts from the one before.
         scaling: as in `solve`.
         options: as in `solve`; their tolerance is lowered to this one.
@@ -164,6 +166,10 @@ def refine(
         if finished is not None:
             finished(rounds[-1])
         if not found.is_solved:
+            if best is None and len(rounds) <= DOUBLINGS and found.status is Status.INFEASIBLE:
+                # Perhaps no trajectory of so few steps arrives.
+                intervals = [piece for i in intervals for piece in i.pieces([i.middle])]
+                continue
             return Refinement(best or found, tuple(rounds), False)
         before, best = best, found
         settled = before is not None and _is_settled(before, found, tolerance)

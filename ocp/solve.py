@@ -20,7 +20,7 @@ from ocp.diagnosis import initial_offenders, not_finite
 from ocp.discretize import Transcription, embed
 from ocp.explanation import explain
 from ocp.grid import TimeGrid
-from ocp.guess import Guess
+from ocp.guess import Guess, other_guesses
 from ocp.ipopt import IpoptOptions
 from ocp.linear_solvers import LinearSolver
 from ocp.nlp import NLPResult, Progress, Status
@@ -99,7 +99,7 @@ def solve(
             per interval.
         guess: where to start: a guess, a trajectory on this very grid, or an earlier solution on
             any grid, method or horizon; one of the same shape also lends its multipliers. See
-            `Guess` for the default.
+            `Guess` for the default; if that ends infeasible, a few others are tried.
         scaling: sizes of the variables; by default those of an earlier solution, or powers of ten
             from bounds and guess.
         options: tolerance and limits.
@@ -116,6 +116,25 @@ def solve(
         (tableau,) * grid.intervals if isinstance(tableau, ButcherTableau) else tuple(tableau)
     )
     transcription = Transcription(problem, grid, tableaux, substeps, control_per_stage)
+    found = _solve_from(guess, transcription, scaling, options, progress)
+    if guess is not None or found.status is not Status.INFEASIBLE or not found.iterations:
+        return found
+    for other in other_guesses(problem):
+        again = _solve_from(other, transcription, scaling, options, progress)
+        if again.is_solved or again.status is Status.INTERRUPTED:
+            return again
+    return replace(found, message=f"{found.message} Other starts ended no better.")
+
+
+def _solve_from(
+    guess: Guess | Trajectory | Solution | None,
+    transcription: Transcription,
+    scaling: Scaling | None,
+    options: SolveOptions,
+    progress: Progress | None,
+) -> ContinuousSolution:
+    """Solve a transcribed problem from one guess."""
+    problem, grid = transcription.problem, transcription.grid
     start, warm = _start(guess, transcription)
     if scaling is None and isinstance(guess, ContinuousSolution):
         scaling = guess.scaling
@@ -124,7 +143,7 @@ def solve(
     inner_grid = grid
     if not problem.has_free_horizon and scaling.time != 1.0:
         inner_grid = TimeGrid(grid.nodes / scaling.time)
-    staged = Transcription(inner, inner_grid, tableaux, substeps, control_per_stage).staged()
+    staged = replace(transcription, problem=inner, grid=inner_grid).staged()
     if scaling.cost is not None and options.objective_scale is None:
         options = replace(options, objective_scale=1.0 / scaling.cost)
     first = embed(inner, to_scaled(start, scaling))
