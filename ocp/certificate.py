@@ -21,7 +21,7 @@ Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), sections 12.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +40,8 @@ from ocp.condensing import (
     reduced_jacobian,
 )
 from ocp.diagnosis import Offender, component_sizes, not_finite, offenders
+from ocp.full_space import GROWTH, adjoint_terms, growth, is_minimum
+from ocp.full_space import stationarity as full_space_stationarity
 from ocp.multipliers import KKTMultipliers
 from ocp.riccati import is_positive_definite, is_separable
 from ocp.stages import Array, StagedProblem
@@ -247,6 +249,12 @@ class _Conditions:
         return reduced_gradient(self.linearization, costates, self._base)
 
     @cached_property
+    def is_unstable(self) -> bool:
+        """Whether the states are to be kept, and there are costates to test."""
+        proposed = self.proposal is not None and bool(self.proposal.costates)
+        return proposed and growth(self.linearization) > GROWTH
+
+    @cached_property
     def _cost_scale(self) -> float:
         """What a change of the decisions by their own size changes in the cost, to first order."""
         decisions = self.linearization.trajectory.decisions
@@ -346,7 +354,12 @@ class _Conditions:
         """What follows from multipliers."""
         linearization = self.linearization
         of_rows, of_states, of_decisions = self._limits
-        costates = adjoint(linearization, multipliers.rows, multipliers.state_bounds)
+        if self.is_unstable:
+            start = adjoint_terms(linearization, multipliers)[0][0]
+            costates = (start, *multipliers.costates[1:])
+            multipliers = replace(multipliers, costates=costates)
+        else:
+            costates = adjoint(linearization, multipliers.rows, multipliers.state_bounds)
         gradient = reduced_gradient(linearization, costates, multipliers.rows)
         residual = np.abs(gradient.value + multipliers.decision_bounds).max(initial=0.0)
         products = [
@@ -365,8 +378,10 @@ class _Conditions:
             rows = tuple(map(_Limits.clip, of_rows, self.proposal.rows))
             states = tuple(map(_Limits.clip, of_states, self.proposal.state_bounds))
             decisions = of_decisions.clip(self.proposal.decision_bounds[None])[0]
-            candidates.append(self._follow(KKTMultipliers(rows, states, decisions)))
-            if self._error(candidates[0]) <= PROPOSAL:
+            costates = self.proposal.costates
+            proposed = KKTMultipliers(rows, states, decisions, costates)
+            candidates.append(self._follow(proposed))
+            if self.is_unstable or self._error(candidates[0]) <= PROPOSAL:
                 return candidates[0]
         candidates.append(self._follow(self._scatter(self._least_squares())))
         return min(candidates, key=self._error)
@@ -376,11 +391,17 @@ class _Conditions:
         scale = self._gradient_scale(found)
         if not np.isfinite(found.residual):
             return np.inf
-        parts = ((found.residual, scale), (found.complementarity, max(scale, self._cost_scale)))
+        cost_scale = max(scale, self._cost_scale)
+        if self.is_unstable:
+            decisions = self.linearization.trajectory.decisions
+            cost_scale = scale * max(1.0, float(np.abs(decisions).max(initial=0.0)))
+        parts = ((found.residual, scale), (found.complementarity, cost_scale))
         return max(part / size if size > 0 else (np.inf if part else 0.0) for part, size in parts)
 
     def _gradient_scale(self, found: _FirstOrder) -> float:
         """Largest of the terms that cancel in the gradient; active rows are among them."""
+        if self.is_unstable:
+            return float(found.gradient.terms.max(initial=0.0))
         terms = np.maximum(found.gradient.terms, self._base_gradient.terms)
         return float(terms.max(initial=0.0))
 
@@ -416,6 +437,10 @@ class _Conditions:
         found, decisions = self._first_order, self.linearization.trajectory.decisions
         if not np.isfinite(found.residual):
             return np.inf
+        if self.is_unstable:
+            return max(
+                self._error(found), full_space_stationarity(self.linearization, found.multipliers)
+            )
         scale = self._gradient_scale(found)
         eigenvalue = self.curvature.eigenvalue
         if eigenvalue is not None:
@@ -431,6 +456,8 @@ class _Conditions:
     @cached_property
     def curvature(self) -> _Curvature:
         """The second-order test on the directions that the active rows leave free."""
+        if self.is_unstable:
+            return self._inertia()
         size = self.staged.decision_size
         rows, values = self.rows, self._gather(self.multipliers)
         # A row whose multiplier is at the end of its interval can be left to one side at no cost
@@ -460,6 +487,23 @@ class _Conditions:
         eigenvalue = smallest_eigenvalue(reduced)
         is_minimum = eigenvalue >= -CURVATURE * float(np.abs(hessian).max())
         return _Curvature(eigenvalue, is_minimum, len(reduced))
+
+    def _inertia(self) -> _Curvature:
+        """Of the KKT matrix with the states kept."""
+        of_rows, of_states, of_decisions = self._limits
+        y, scale = self.multipliers, self._gradient_scale(self._first_order)
+        rows = [
+            limits.is_active
+            & (np.isinf(limits.weight) & (limits.low == -limits.high) | (np.abs(part) > 0))
+            for limits, part in zip(of_rows, y.rows, strict=True)
+        ]
+        states = [
+            limits.is_active & (np.abs(part) > KINK_MARGIN * scale)
+            for limits, part in zip(of_states, y.state_bounds, strict=True)
+        ]
+        decisions = of_decisions.is_active[0] & (np.abs(y.decision_bounds) > KINK_MARGIN * scale)
+        found = is_minimum(self.linearization, y, rows, states, decisions)
+        return _Curvature(None, found, int((~decisions).sum()))
 
     def _pivots(self, free: np.ndarray, other_rows: int) -> _Curvature:
         """By the Riccati recursion, where there are too many decisions for their Hessian."""

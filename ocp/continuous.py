@@ -305,7 +305,7 @@ class ContinuousSolution(Solution):
         times, found = [], []
         for k in range(grid.intervals):
             size = transcription.copies(k) * m
-            own = decisions[position : position + size].reshape(-1, m)
+            own = decisions[position : position + size].reshape(transcription.copies(k), m)
             position += size
             at, shares = np.array([grid.nodes[k]]), np.array([grid.steps[k]])
             if transcription.control_per_stage:

@@ -29,13 +29,16 @@ class KKTMultipliers:
         rows: of the rows of every stage (N, r_k), then of every shared term (1, r).
         state_bounds: of the bounds of the states of all stages, each (N, n_k); none at stage 0.
         decision_bounds: of the bounds of (u^0, ..., u^{K-1}, p), (decisions,).
+        costates: of all stages, each (N, n_k); empty where they follow from the adjoint recursion.
     """
 
     rows: tuple[Array, ...]
     state_bounds: tuple[Array, ...]
     decision_bounds: Array
+    costates: tuple[Array, ...] = ()
 
     def negated(self) -> KKTMultipliers:
         """Those of the problem with the opposite cost."""
         rows, states = tuple(-y for y in self.rows), tuple(-y for y in self.state_bounds)
-        return KKTMultipliers(rows, states, -self.decision_bounds)
+        costates = tuple(-p for p in self.costates)
+        return KKTMultipliers(rows, states, -self.decision_bounds, costates)

@@ -271,7 +271,8 @@ def _steps(
     for s in range(transcription.substeps):
         start = trajectory.times[intervals] + s * length
         columns = slice(s * stages, (s + 1) * stages) if transcription.control_per_stage else [0]
-        controls = np.stack([trajectory.controls[k].reshape(-1, m)[columns] for k in intervals])
+        copies = transcription.copies(intervals[0])
+        controls = np.stack([trajectory.controls[k].reshape(copies, m)[columns] for k in intervals])
         controls = np.broadcast_to(controls, (len(intervals), stages, m))
         points: list[Array] = []
         rates: list[Array] = []

@@ -41,7 +41,7 @@ def pose(
         state: (n,) symbols x.
         control: (m,) symbols u.
         dynamics: (n,) expression of x'.
-        horizon: T, a number or an expression of parameters.
+        horizon: T, a number or an expression of parameters; a parameter by itself is kept >= 0.
         minimize: the cost; without any, the first feasible point will do.
         maximize: the cost, if it is to be maximised.
         subject_to: conditions; path conditions on states, controls or parameters alone are bounds.
@@ -256,6 +256,7 @@ class _Builder:
 
     def problem(self, is_maximum: bool) -> OptimalControlProblem:
         """The parts put together."""
+        self._with_positive_horizon()
         extra = ca.vertcat(*[symbol for symbol, _ in self.lifted])
         start = ca.vertcat(self.start, ca.SX.sym("start", len(self.lifted)))
         hashes = [s.element_hash() for s in ca.symvar(self.state)]
@@ -286,6 +287,13 @@ class _Builder:
             maximize=is_maximum,
             bound_names=self._bound_names(state),
         )
+
+    def _with_positive_horizon(self) -> None:
+        """A free end time that is a parameter by itself is not negative."""
+        if isinstance(self.horizon, ca.SX) and self.horizon.is_symbolic():
+            symbol = self.horizon.element_hash()
+            low, high = self.bounds.get(symbol, (-np.inf, np.inf))
+            self.bounds[symbol] = (max(low, 0.0), high)
 
     def _bounds_of(self, symbols: ca.SX) -> tuple[Array, Array]:
         hashes = [symbols[j].element_hash() for j in range(symbols.numel())]

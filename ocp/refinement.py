@@ -246,6 +246,8 @@ def _refined(
 def _jump(interval: _Interval, found: ContinuousSolution, k: int) -> tuple[float, float] | None:
     """Two neighbouring stages between which a control moves by most of its range there."""
     m = found.problem.control.numel()
+    if not m:
+        return None
     values = found.trajectory.controls[k].reshape(-1, m)
     steps = np.abs(np.diff(values, axis=0))
     ranges = np.ptp(values, axis=0)

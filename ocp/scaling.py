@@ -94,7 +94,10 @@ def automatic_scaling(problem: OptimalControlProblem, guess: Trajectory) -> Scal
     state = [np.abs(part).max(axis=0) for part in guess.states]
     state.append(np.abs(np.nan_to_num(np.asarray(problem.initial_state, dtype=float))).max(axis=0))
     m = problem.control.numel()
-    control = [np.abs(part.reshape(-1, m)).max(axis=0) for part in guess.controls]
+    control = [
+        np.abs(part.reshape(part.size // max(m, 1), m)).max(axis=0, initial=0.0)
+        for part in guess.controls
+    ]
     penalised = problem.control_rate_weight > 0
     return Scaling(
         _sizes(state, problem.state_bounds),
@@ -225,4 +228,5 @@ def multipliers_in_own_units(
     repeats = count // max(control.size, 1)
     sizes = np.concatenate([np.tile(control, repeats), parameter])
     bounds = tuple(y / state for y in multipliers.state_bounds)
-    return KKTMultipliers(multipliers.rows, bounds, multipliers.decision_bounds / sizes)
+    costates = tuple(p / state for p in multipliers.costates)
+    return KKTMultipliers(multipliers.rows, bounds, multipliers.decision_bounds / sizes, costates)

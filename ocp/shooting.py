@@ -341,14 +341,20 @@ class Shooting:
         )
 
     def multipliers(self, result: NLPResult) -> KKTMultipliers:
-        """Multipliers of rows and bounds; those of slacks and of given states are left out."""
+        """Multipliers of rows, bounds and dynamics, without those of slacks and given states."""
         states = [
             result.bound_multipliers[start:stop].reshape(self.staged.members, -1).copy()
             for start, stop in pairwise(self._state_offsets)
         ]
         states[0][:] = 0.0
         decisions = result.bound_multipliers[self._decision_offset : self._slack_offset]
-        return KKTMultipliers(self.rows_of(result.multipliers), tuple(states), decisions.copy())
+        start = np.zeros((self.staged.members, self.staged.stages[0].state_size))
+        return KKTMultipliers(
+            self.rows_of(result.multipliers),
+            tuple(states),
+            decisions.copy(),
+            (start, *self.costates(result)),
+        )
 
     def constraint_group(self, row: int) -> str:
         """What row of g is called: the dynamics, or a constraint by its name."""

@@ -290,7 +290,8 @@ def objective_scale(linearization: Linearization) -> float:
     """Factor that brings the control's own cost, or else the gradient in the control, to size 1.
 
     That is the largest curvature of the control's cost, or its largest price, or the largest
-    component of the reduced gradient at the guess, whichever is there first.
+    component of the reduced gradient at the guess, whichever is there first; the last is no more
+    than the largest derivative of the cost itself, however unstable the dynamics.
     """
     curvature, price = 0.0, 0.0
     for values in linearization.shared:
@@ -303,7 +304,9 @@ def objective_scale(linearization: Linearization) -> float:
         np.zeros_like(v.rows) for v in (*linearization.stages, *linearization.shared)
     )
     gradient = reduced_gradient(linearization, adjoint(linearization, multipliers), multipliers)
-    size = curvature or price or float(np.abs(gradient.value).max(initial=0.0))
+    everything = (*linearization.stages, *linearization.shared)
+    local = max(float(np.abs(values.gradient).max(initial=0.0)) for values in everything)
+    size = curvature or price or min(float(np.abs(gradient.value).max(initial=0.0)), local)
     return 1.0 / size if np.isfinite(size) and size > 0 else 1.0
 
 
