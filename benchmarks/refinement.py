@@ -69,7 +69,7 @@ def refined(classic: ClassicProblem) -> tuple[tuple, ...]:
     )
     rows = [
         (
-            *(classic.name, "refined", r.intervals, r.unknowns, r.defect),
+            *(classic.name, "refined", r.intervals, r.unknowns, r.error),
             *(abs(r.objective / classic.optimum - 1.0), r.status.value),
         )
         for r in found.rounds

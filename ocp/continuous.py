@@ -328,16 +328,18 @@ class ContinuousSolution(Solution):
 
 
 def in_continuous_time(
-    solution: Solution, transcription: Transcription, scaling: Scaling
+    solution: Solution, transcription: Transcription, inner: Transcription, scaling: Scaling
 ) -> ContinuousSolution:
     """A solution of the stages in the problem's own terms and units.
 
     Args:
-        solution: of the transcription's scaled problem.
+        solution: of the stages of `inner`.
         transcription: of the problem in its own units.
+        inner: of the scaled problem.
         scaling: the units of `solution`.
     """
-    problem, own = transcription.problem, problem_sizes(transcription.problem, scaling)
+    problem, own = transcription.problem, problem_sizes(inner.problem, scaling)
+    rows = row_sizes(inner.problem)
     free = problem.free_initial
     trajectory = solution.trajectory
     scaled_free = replace(
@@ -356,8 +358,8 @@ def in_continuous_time(
     certificate: Certificate = replace(
         found,
         costates=tuple(p / state for p in found.costates),
-        multipliers=multipliers_in_own_units(found.multipliers, scaling, free),
-        worst=tuple(_in_own_units(offender, own) for offender in found.worst),
+        multipliers=multipliers_in_own_units(found.multipliers, scaling, free, inner.row_units),
+        worst=tuple(_in_own_units(offender, own, rows) for offender in found.worst),
     )
     values = {name: getattr(solution, name) for name in Solution.__dataclass_fields__}
     values |= {
@@ -384,6 +386,19 @@ def problem_sizes(problem: OptimalControlProblem, scaling: Scaling) -> dict[str,
     return found
 
 
-def _in_own_units(offender: Offender, sizes: dict[str, float]) -> Offender:
-    size = 1.0 if offender.kind == "row" else sizes.get(offender.name.removesuffix("(0)"), 1.0)
-    return replace(offender, amount=offender.amount * size)
+def row_sizes(problem: OptimalControlProblem) -> dict[str, float]:
+    """Units of the constraints' rows, by their names."""
+    constraints = [*problem.path_constraints, *problem.terminal_constraints]
+    constraints += problem.control_constraints
+    for point in problem.interior_points:
+        constraints += point.constraints
+    found: dict[str, float] = {}
+    for constraint in constraints:
+        found |= dict(zip(constraint.row_names, np.asarray(constraint.unit).tolist(), strict=True))
+    return found
+
+
+def _in_own_units(offender: Offender, sizes: dict[str, float], rows: dict[str, float]) -> Offender:
+    if offender.kind == "row":
+        return replace(offender, amount=offender.amount * rows[offender.name])
+    return replace(offender, amount=offender.amount * sizes[offender.name.removesuffix("(0)")])

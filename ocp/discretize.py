@@ -220,6 +220,15 @@ class Transcription:
         constraints = self.problem.control_constraints
         return [RowBlock(c, float(t), float(w)) for t, w in points for c in constraints]
 
+    @property
+    def row_units(self) -> list[Array]:
+        """Units of the rows of every stage, then of every shared term."""
+        intervals = self.grid.intervals
+        blocks = [self.row_blocks(k) for k in range(intervals + 1)]
+        for term in self._shared():
+            blocks.append(self.control_row_blocks(term.stages[0]) if term.name == "control" else [])
+        return [np.concatenate([np.zeros(0), *[b.constraint.unit for b in g]]) for g in blocks]
+
     def staged(self) -> StagedProblem:
         """The staged problem."""
         problem, grid = self.problem, self.grid

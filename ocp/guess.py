@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import casadi as ca
@@ -14,6 +14,8 @@ from ocp.problem import OptimalControlProblem
 from ocp.stages import Array
 from ocp.trajectory import Trajectory
 
+FAR = 30.0  # an end time within this factor of 1 is guessed to be 1
+TRIED = 20  # controls, to estimate how fast the state can move
 LONGER = 8.0  # factor on the parameters, a free end time among them, of another guess
 Values = ArrayLike | Callable[[float], ArrayLike]
 
@@ -31,7 +33,8 @@ class Guess:
             held at the initial values; clipped to the bounds.
         control: by default zero, or the middle of its bounds if zero is not inside them.
         parameter: one value per parameter; by default 1, or the middle of its bounds if 1 is not
-            inside them.
+            inside them; for an unbounded end time of another magnitude, the time that the way
+            between the boundary values takes. Some of them can be given by name, as a mapping.
         noise: standard deviation of what is added to every control and parameter, relative to the
             size of its value, at least 1.
         seed: of the noise.
@@ -40,7 +43,7 @@ class Guess:
 
     state: Values | None = None
     control: Values | None = None
-    parameter: ArrayLike | None = None
+    parameter: ArrayLike | Mapping[str, float] | None = None
     noise: float = 0.0
     seed: int = 0
     simulate: bool = False
@@ -102,13 +105,28 @@ class Guess:
     def _parameters(self, problem: OptimalControlProblem) -> Array:
         size = problem.parameter.numel()
         if self.parameter is None:
-            return _inside(problem.parameter_bounds, 1.0)
+            return default_parameters(problem)
+        if isinstance(self.parameter, Mapping):
+            return self._by_name(problem, self.parameter)
         values = np.atleast_1d(np.asarray(self.parameter, dtype=float))
         if values.shape != (size,) or not np.isfinite(values).all():
             names = ", ".join(problem.parameter_names)
             raise ValueError(
                 f"guess.parameter is {values.tolist()}, expected {size} finite values: {names}."
             )
+        return values
+
+    @staticmethod
+    def _by_name(problem: OptimalControlProblem, given: Mapping[str, float]) -> Array:
+        names = problem.parameter_names
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise ValueError(
+                f"guess.parameter names {', '.join(unknown)}, expected some of {', '.join(names)}."
+            )
+        values = default_parameters(problem)
+        for name, value in given.items():
+            values[names.index(name)] = value
         return values
 
     def _with_noise(self, generator: np.random.Generator, values: Array, bounds: tuple) -> Array:
@@ -121,7 +139,7 @@ class Guess:
 def other_guesses(problem: OptimalControlProblem) -> Iterator[Guess]:
     """To be tried where the default ends at a point of local infeasibility: longer, and noisy."""
     lower, upper = problem.parameter_bounds
-    longer = np.clip(LONGER * _inside(problem.parameter_bounds, 1.0), lower, upper)
+    longer = np.clip(LONGER * default_parameters(problem), lower, upper)
     if problem.has_free_horizon:
         yield Guess(parameter=longer)
     yield Guess(noise=1.0, seed=0)
@@ -134,6 +152,41 @@ def horizon_of(problem: OptimalControlProblem, parameters: Array) -> float:
     if not problem.has_free_horizon:
         return float(problem.horizon)
     return float(ca.Function("T", [problem.parameter], [ca.SX(problem.horizon)])(parameters))
+
+
+def default_parameters(problem: OptimalControlProblem) -> Array:
+    """1, or the middle of bounds that do not contain it; a free end time of the right magnitude."""
+    values = _inside(problem.parameter_bounds, 1.0)
+    if not (problem.has_free_horizon and ca.SX(problem.horizon).is_symbolic()):
+        return values
+    hashes = [s.element_hash() for s in ca.symvar(problem.parameter)]
+    j = hashes.index(ca.SX(problem.horizon).element_hash())
+    lower, upper = (np.asarray(b, dtype=float)[j] for b in problem.parameter_bounds)
+    if np.isfinite(upper) or values[j] != 1.0:
+        return values
+    time = _travel_time(problem, values)
+    if np.isfinite(time) and not 1 / FAR <= time <= FAR:
+        values[j] = max(time, lower)
+    return values
+
+
+def _travel_time(problem: OptimalControlProblem, parameters: Array) -> float:
+    """Time in which the fastest of a few controls covers the way between the boundary values."""
+    arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+    rate = ca.Function("f", arguments, [problem.dynamics])
+    start, end = boundary_lines(problem, 0.0)[0], boundary_lines(problem, 1.0)[0]
+    lower, upper = (np.asarray(b, dtype=float) for b in problem.control_bounds)
+    low, high = np.where(np.isfinite(lower), lower, -1.0), np.where(np.isfinite(upper), upper, 1.0)
+    generator = np.random.default_rng(0)
+    speed = np.zeros(start.size)
+    for _ in range(TRIED):
+        control = low + (high - low) * generator.random(low.size)
+        data = np.asarray(problem.member_data, dtype=float)[0]
+        found = np.abs(rate((start + end) / 2, control, parameters, data, 0.0).full().ravel())
+        speed = np.fmax(speed, np.where(np.isfinite(found), found, 0.0))
+    way = np.abs(end - start)
+    moves = (way > 0) & (speed > 0)
+    return float((way[moves] / speed[moves]).max()) if moves.any() else np.nan
 
 
 def _inside(bounds: tuple, value: float) -> Array:

@@ -9,13 +9,19 @@ integral in the cost stays an integral, one in a condition becomes a state that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import casadi as ca
 import numpy as np
 
 from ocp.expressions import Atom, Condition, HorizonExpression, Kind, symbols_of
-from ocp.problem import FREE, Constraint, InteriorPoint, OptimalControlProblem
+from ocp.problem import (
+    FREE,
+    VECTOR_COMPONENT,
+    Constraint,
+    InteriorPoint,
+    OptimalControlProblem,
+)
 from ocp.stages import Array
 
 
@@ -23,7 +29,7 @@ def pose(
     *,
     state: ca.SX,
     control: ca.SX,
-    dynamics: ca.SX,
+    dynamics: ca.SX | Sequence[ca.SX],
     horizon: float | ca.SX,
     minimize: HorizonExpression | None = None,
     maximize: HorizonExpression | None = None,
@@ -40,7 +46,7 @@ def pose(
     Args:
         state: (n,) symbols x.
         control: (m,) symbols u.
-        dynamics: (n,) expression of x'.
+        dynamics: (n,) expression of x', or a list of them.
         horizon: T, a number or an expression of parameters; a parameter by itself is kept >= 0.
         minimize: the cost; without any, the first feasible point will do.
         maximize: the cost, if it is to be maximised.
@@ -65,7 +71,8 @@ def pose(
                 f"subject_to contains {condition!r}, expected conditions such as at_end(x) == 0 or "
                 "along_path(u).within(-1, 1)."
             )
-    builder = _Builder(state, control, dynamics, horizon, time)
+    rate = dynamics if isinstance(dynamics, ca.SX) else ca.vertcat(*dynamics)
+    builder = _Builder(state, control, rate, horizon, time)
     builder.find_parameters(cost, subject_to)
     for condition in subject_to:
         builder.add(condition)
@@ -111,13 +118,23 @@ class _Builder:
         atoms = [atom.expression for value in values for atom in value.atoms]
         known = {s.element_hash() for s in symbols_of([self.state, self.control, self.clock])}
         found = symbols_of([*horizon, self.dynamics, *atoms])
-        self.parameter = ca.vertcat(*[s for s in found if s.element_hash() not in known])
+        own = [s for s in found if s.element_hash() not in known]
+        order = [VECTOR_COMPONENT.match(s.name()) for s in own]
+        # Components of one vector stand together, in their own order.
+        first = {m.group(1): j for j, m in reversed(list(enumerate(order))) if m}
+        keys = [(first[m.group(1)], int(m.group(2))) if m else (j, 0) for j, m in enumerate(order)]
+        own = [
+            s
+            for _, _, s in sorted((k, j, s) for j, (k, s) in enumerate(zip(keys, own, strict=True)))
+        ]
+        self.parameter = ca.vertcat(*own)
         if self.parameter.is_empty():
             self.parameter = ca.SX(0, 1)
 
     def add(self, condition: Condition) -> None:
         """Put a condition where it belongs."""
-        value = condition.expression
+        value = self._with_ends(condition.expression)
+        condition = replace(condition, expression=value)
         size = value.value.numel()
         lower = np.broadcast_to(np.asarray(condition.lower, dtype=float), (size,))
         upper = np.broadcast_to(np.asarray(condition.upper, dtype=float), (size,))
@@ -138,6 +155,16 @@ class _Builder:
             expression = self._at_boundary(value, condition.name)
             constraint = Constraint(condition.name, expression, lower, upper, condition.weight)
             self.boundary.append(constraint)
+
+    def _with_ends(self, value: HorizonExpression) -> HorizonExpression:
+        """Points at the ends of a fixed horizon are the ends."""
+        if isinstance(self.horizon, ca.SX) and ca.symvar(self.horizon):
+            return value
+        ends = {0.0: Kind.START, float(self.horizon): Kind.END}
+        atoms = tuple(
+            replace(a, kind=ends[a.time], time=None) if a.time in ends else a for a in value.atoms
+        )
+        return replace(value, atoms=atoms)
 
     def _plain(self, value: HorizonExpression) -> list[int] | None:
         """The symbols that the value consists of, if it is nothing but symbols."""
@@ -238,6 +265,7 @@ class _Builder:
                 f"the cost {cost} is not a single number; integrate it over the horizon, or take "
                 "it at an end."
             )
+        cost = self._with_ends(cost)
         separate = [a for a in cost.atoms if a.kind in (Kind.INTEGRAL, Kind.POINT)]
         rest = cost.value
         kept = list(cost.atoms)

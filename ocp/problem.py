@@ -48,6 +48,7 @@ class Constraint:
         expression: CasADi column of the problem's symbols.
         lower, upper: bounds, scalars or one per component; equal for an equality.
         weight: cost of one unit of violation; infinite for a hard constraint.
+        unit: what the expression and its bounds have been divided by, to bring them to size 1.
 
     Raises:
         ValueError: lower above upper, a NaN bound, or a weight that is not positive.
@@ -58,6 +59,7 @@ class Constraint:
     lower: ArrayLike = 0.0
     upper: ArrayLike = 0.0
     weight: float = math.inf
+    unit: ArrayLike = 1.0
 
     def __post_init__(self) -> None:
         size = self.expression.numel()
@@ -75,6 +77,7 @@ class Constraint:
             )
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
+        object.__setattr__(self, "unit", np.broadcast_to(self.unit, (size,)).copy())
 
     @property
     def is_soft(self) -> bool:

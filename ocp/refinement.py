@@ -1,7 +1,8 @@
 """Refinement: solve on a coarse grid, look where the solution is wrong, and spend unknowns there.
 
 Every interval is one step of a Gauss-Legendre method with one control per stage. Where the defect
-against an adaptive integration is above the tolerance, the interval gets more stages as long as
+against an adaptive integration, or the violation of a path constraint between the nodes, is above
+the tolerance, the interval gets more stages as long as
 that pays, since the error of a smooth solution falls exponentially with them; where it does not,
 because the control jumps or bends, the interval is split, around the jump if one is seen.
 
@@ -49,7 +50,7 @@ class Round:
     Args:
         intervals: K.
         unknowns: of the nonlinear program.
-        defect: the largest relative defect.
+        error: the largest relative defect, violation, or share of the quadrature's error.
         objective: total cost.
         status: how the solve ended.
         iterations: of the optimiser.
@@ -57,7 +58,7 @@ class Round:
 
     intervals: int
     unknowns: int
-    defect: float
+    error: float
     objective: float
     status: Status
     iterations: int | None
@@ -78,9 +79,9 @@ class Refinement:
     is_met: bool
 
     def __str__(self) -> str:
-        lines = ["intervals unknowns    defect            objective  iterations  status"]
+        lines = ["intervals unknowns     error            objective  iterations  status"]
         lines += [
-            f"{r.intervals:9d} {r.unknowns:8d} {r.defect:9.1e} {r.objective:20.14g} "
+            f"{r.intervals:9d} {r.unknowns:8d} {r.error:9.1e} {r.objective:20.14g} "
             f"{r.iterations if r.iterations is not None else '-':>11}  {r.status.value}"
             for r in self.rounds
         ]
@@ -120,7 +121,8 @@ def refine(
 
     Args:
         problem: what to minimise, or maximise.
-        tolerance: of the relative defect of every step, and of the objective's relative change.
+        tolerance: of the relative defect of every step, of relative violations between the nodes,
+            and of the objective's relative change.
         grid: to begin with, or the number of its intervals if they are equal; doubled a few times
             while no feasible point is found on it.
         guess: where the first solve starts; each further one starts from the one before.
@@ -152,12 +154,12 @@ def refine(
             options=options,
         )
         assert found.transcription is not None
-        errors = _errors(found)
+        errors = _errors(found) if found.is_solved else np.full(len(intervals), np.inf)
         rounds.append(
             Round(
                 len(intervals),
                 found.transcription.unknowns,
-                found.error.largest,
+                float(errors.max()),
                 found.objective,
                 found.status,
                 found.iterations,
@@ -201,11 +203,12 @@ def _cost_size(solution: ContinuousSolution) -> float:
 
 
 def _errors(solution: ContinuousSolution) -> Array:
-    """Of every interval, its relative defect or what its quadrature missed of the cost."""
+    """Of every interval: relative defect, share of the quadrature's error, or violation inside."""
     size = _cost_size(solution)
     error = solution.error
     missed = np.abs(error.running_cost) / size if size > 0 else np.abs(error.running_cost)
-    return np.asarray(np.fmax(np.nan_to_num(error.relative, nan=np.inf), missed))
+    defects = np.nan_to_num(error.relative, nan=np.inf)
+    return np.asarray(np.maximum.reduce([defects, np.nan_to_num(missed), error.violation]))
 
 
 def _is_settled(before: ContinuousSolution, found: ContinuousSolution, tolerance: float) -> bool:

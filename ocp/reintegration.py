@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import casadi as ca
 import numpy as np
 from scipy.integrate import solve_ivp
 
@@ -27,6 +28,10 @@ from ocp.stages import Array
 
 ACCURACY = 1e-12  # relative, of the adaptive integration
 STIFF = 50.0  # a step times the growth of its rate beyond this is stiff
+COARSE = 1e-2  # relative defect or violation that makes a solution one of another problem
+INSIDE = 7  # points inside a step at which path constraints are looked at
+NEGLIGIBLE = 1e-9  # relative violation between the nodes that is not worth a word
+MOST_EVALUATIONS = 10_000  # of the rate of a batch of steps
 PERTURBATION = 1e-6  # of the state, relative, to see how the rate grows
 
 
@@ -41,6 +46,9 @@ class ErrorEstimate:
             whole solution; a component that is zero throughout counts as 1.
         running_cost: (steps,) what the quadrature of the running cost missed, in units of the cost.
         objective: change of the objective to first order that exact steps would make.
+        violation: (steps,) largest violation of a hard path constraint or a bound of the state
+            between the nodes, relative to the bound, at least 1.
+        violated: what is violated most, by how much in its own unit, and when; None if nothing is.
     """
 
     times: Array
@@ -48,18 +56,29 @@ class ErrorEstimate:
     relative: Array
     running_cost: Array
     objective: float
+    violation: Array
+    violated: tuple[str, float, float] | None
 
     @property
     def largest(self) -> float:
         """The largest relative defect."""
         return float(self.relative.max())
 
+    @property
+    def is_coarse(self) -> bool:
+        """Whether the solution is far from the differential equation, or from its constraints."""
+        return not max(self.largest, float(self.violation.max())) <= COARSE
+
     def __str__(self) -> str:
         worst = int(np.argmax(self.relative))
-        return (
+        words = (
             f"largest relative defect {self.largest:.1e} at t = {self.times[worst]:.4g}; "
             f"exact steps would change the objective by {self.objective:+.1e}"
         )
+        if self.violated is not None:
+            name, amount, time = self.violated
+            words += f"; between the nodes {name} is violated by {amount:.1e} at t = {time:.4g}"
+        return words
 
 
 def estimate_error(path: Path, costates: Array) -> ErrorEstimate:
@@ -91,7 +110,48 @@ def estimate_error(path: Path, costates: Array) -> ErrorEstimate:
     ends_of_steps = np.append(path.starts[1:], path.trajectory.times[-1])
     weights = interpolate_rows(path.trajectory.times, costates, ends_of_steps)
     change = float((weights * defects).sum() + missed.sum())
-    return ErrorEstimate(path.starts, defects, relative, missed, change)
+    violation, violated = _between_nodes(path)
+    return ErrorEstimate(path.starts, defects, relative, missed, change, violation, violated)
+
+
+def _between_nodes(path: Path) -> tuple[Array, tuple[str, float, float] | None]:
+    """Violations inside the steps: the largest of each step, and the largest of all by name."""
+    problem = path.problem
+    rows = [c for c in problem.path_constraints if not c.is_soft]
+    bounds = [np.asarray(b, dtype=float) for b in problem.state_bounds]
+    violation, violated, worst = np.zeros(len(path.order)), None, 0.0
+    if not rows and not np.isfinite(np.concatenate(bounds)).any():
+        return violation, violated
+    names = [*problem.state_names, *(name for row in rows for name in row.row_names)]
+    lower = np.concatenate([bounds[0], *(np.asarray(row.lower) for row in rows)])
+    upper = np.concatenate([bounds[1], *(np.asarray(row.upper) for row in rows)])
+    expressions = ca.vertcat(problem.state, *(row.expression for row in rows))
+    arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+    function = ca.Function("rows", arguments, [ca.densify(expressions)])
+    theta = (np.arange(INSIDE) + 1.0) / (INSIDE + 1.0)
+    assert path.trajectory.times is not None
+    ends = np.append(path.starts[1:], path.trajectory.times[-1])
+    times = (path.starts[:, None] + theta * (ends - path.starts)[:, None]).ravel()
+    states, controls = path.state(times), path.control(times)
+    count, members, n = states.shape
+    values = function.map(count * members)(
+        states.reshape(-1, n).T,
+        np.repeat(controls, members, axis=0).T,
+        np.tile(path.trajectory.parameters[:, None], (1, count * members)),
+        np.tile(np.asarray(problem.member_data, dtype=float).T, (1, count)),
+        np.repeat(times, members)[None],
+    )
+    table = values.full().T.reshape(len(path.order), INSIDE * members, -1)
+    amounts = np.maximum(np.maximum(table - upper, lower - table), 0.0)
+    finite = [np.where(np.isfinite(b), np.abs(b), 0.0) for b in (lower, upper)]
+    relative = amounts / np.maximum(1.0, np.maximum(*finite))
+    violation = relative.max(axis=(1, 2))
+    worst = float(violation.max())
+    if worst > NEGLIGIBLE:
+        step, point, row = np.unravel_index(int(np.argmax(relative)), relative.shape)
+        time = float(times[int(step) * INSIDE + int(point) // members])
+        violated = (names[int(row)], float(amounts[step, point, row]), time)
+    return violation, violated
 
 
 def interpolate_rows(nodes: Array, values: Array, times: Array) -> Array:
@@ -158,8 +218,28 @@ def _solve(
 
 def _adaptive(rate: Callable[[float, Array], Array], initial: Array, method: str) -> Array:
     """The state at 1; not a number where the integration breaks down."""
+    left = MOST_EVALUATIONS
+
+    def counted(theta: float, y: Array) -> Array:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _BrokenDownError
+        return rate(theta, y)
+
     with np.errstate(all="ignore"):
-        found = solve_ivp(
-            rate, (0.0, 1.0), initial, method=method, rtol=ACCURACY, atol=ACCURACY, t_eval=[1.0]
-        )
+        try:
+            found = solve_ivp(
+                *(counted, (0.0, 1.0), initial),
+                method=method,
+                rtol=ACCURACY,
+                atol=ACCURACY,
+                t_eval=[1.0],
+            )
+        except _BrokenDownError:
+            return np.full_like(initial, np.nan)
     return np.full_like(initial, np.nan) if found.status else np.asarray(found.y[:, -1])
+
+
+class _BrokenDownError(Exception):
+    """The integration takes more evaluations than any solution of interest."""

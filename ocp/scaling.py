@@ -21,6 +21,7 @@ from ocp.problem import Constraint, InteriorPoint, OptimalControlProblem
 from ocp.stages import Array
 from ocp.trajectory import Trajectory
 
+SAMPLED = 10  # nodes of a guess at which slopes of constraints are taken
 WELL_SCALED = 30.0  # sizes between this and its inverse are left alone
 
 
@@ -89,10 +90,15 @@ class Scaling:
 def automatic_scaling(problem: OptimalControlProblem, guess: Trajectory) -> Scaling:
     """Sizes from a guess in the problem's own terms, the given initial values and the bounds.
 
-    Sizes are powers of ten; what is between 1/30 and 30 counts as 1.
+    A state that is 0 in the guess and has no bounds gets the size that its rate over the horizon
+    would lead to. Sizes are powers of ten; what is between 1/30 and 30 counts as 1.
     """
     state = [np.abs(part).max(axis=0) for part in guess.states]
     state.append(np.abs(np.nan_to_num(np.asarray(problem.initial_state, dtype=float))).max(axis=0))
+    lower, upper = (np.asarray(b, dtype=float) for b in problem.state_bounds)
+    unknown = (np.max(state, axis=0) == 0.0) & ~np.isfinite(lower) & ~np.isfinite(upper)
+    if unknown.any():
+        state.append(np.where(unknown, _reach(problem, guess), 0.0))
     m = problem.control.numel()
     control = [
         np.abs(part.reshape(part.size // max(m, 1), m)).max(axis=0, initial=0.0)
@@ -106,6 +112,27 @@ def automatic_scaling(problem: OptimalControlProblem, guess: Trajectory) -> Scal
     )
 
 
+def _points(problem: OptimalControlProblem, guess: Trajectory) -> list[tuple]:
+    """(x, u, p, d, t) of the first member at a few nodes of a guess."""
+    m, last = problem.control.numel(), len(guess.states) - 1
+    data = np.asarray(problem.member_data, dtype=float)[0]
+    times = np.zeros(last + 1) if guess.times is None else guess.times
+    return [
+        (guess.states[k][0], guess.controls[min(k, last - 1)][:m], guess.parameters, data, times[k])
+        for k in range(0, last + 1, max(1, last // SAMPLED))
+    ]
+
+
+def _reach(problem: OptimalControlProblem, guess: Trajectory) -> Array:
+    """Of every component of the state, its largest rate along the guess times the horizon."""
+    arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+    rate = ca.Function("f", arguments, [ca.densify(problem.dynamics)])
+    values = [rate(*point).full() for point in _points(problem, guess)]
+    rates = np.abs(np.hstack(values)).max(axis=1)
+    horizon = 0.0 if guess.times is None else float(guess.times[-1] - guess.times[0])
+    return np.asarray(np.nan_to_num(rates * horizon, posinf=0.0))
+
+
 def _sizes(values: Sequence[Array], bounds: tuple) -> Array:
     """Of every component the largest value, or if that is 0 the nearest bound, as a power of ten.
 
@@ -115,8 +142,15 @@ def _sizes(values: Sequence[Array], bounds: tuple) -> Array:
     nearest = np.where(np.isfinite(limits) & (limits > 0), limits, np.inf).min(axis=0)
     largest = np.max(values, axis=0)
     sizes = np.where(largest > 0, largest, np.where(np.isfinite(nearest), nearest, 1.0))
-    powers = 10.0 ** np.round(np.log10(np.where(sizes > 0, sizes, 1.0)))
-    return np.where((sizes > WELL_SCALED) | (sizes < 1 / WELL_SCALED), powers, 1.0)
+    return _power_of_ten(sizes)
+
+
+def _power_of_ten(sizes: Array) -> Array:
+    """The nearest one; 1 for what is well scaled, zero or not finite."""
+    known = np.isfinite(sizes) & (sizes > 0)
+    sizes = np.where(known, sizes, 1.0)
+    far = (sizes > WELL_SCALED) | (sizes < 1 / WELL_SCALED)
+    return np.where(far, 10.0 ** np.round(np.log10(sizes)), 1.0)
 
 
 def scaled(problem: OptimalControlProblem, scaling: Scaling) -> OptimalControlProblem:
@@ -182,6 +216,49 @@ def scaled(problem: OptimalControlProblem, scaling: Scaling) -> OptimalControlPr
     )
 
 
+def scaled_rows(problem: OptimalControlProblem, guess: Trajectory) -> OptimalControlProblem:
+    """The problem with hard constraints whose slopes at a guess are far from 1 divided by them.
+
+    Args:
+        problem: in scaled variables.
+        guess: likewise; slopes are taken at its nodes.
+    """
+    variables = ca.vertcat(problem.state, problem.control, problem.parameter)
+    arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+    if problem.initial.numel():
+        arguments.append(problem.initial)
+        variables = ca.vertcat(variables, problem.initial)
+    points = _points(problem, guess)
+    if problem.initial.numel():
+        points = [(*point, guess.states[0][0]) for point in points]
+
+    def convert(constraints: Sequence[Constraint]) -> list[Constraint]:
+        converted = []
+        for constraint in constraints:
+            slopes = ca.Function("s", arguments, [ca.jacobian(constraint.expression, variables)])
+            found = np.max([np.abs(slopes(*point).full()).max(axis=1) for point in points], axis=0)
+            size = np.ones_like(found) if constraint.is_soft else _power_of_ten(found)
+            converted.append(
+                replace(
+                    constraint,
+                    expression=constraint.expression / ca.DM(size),
+                    lower=np.asarray(constraint.lower) / size,
+                    upper=np.asarray(constraint.upper) / size,
+                    unit=np.asarray(constraint.unit) * size,
+                )
+            )
+        return converted
+
+    interior = [replace(p, constraints=convert(p.constraints)) for p in problem.interior_points]
+    return replace(
+        problem,
+        path_constraints=convert(problem.path_constraints),
+        terminal_constraints=convert(problem.terminal_constraints),
+        control_constraints=convert(problem.control_constraints),
+        interior_points=interior,
+    )
+
+
 def to_scaled(trajectory: Trajectory, scaling: Scaling) -> Trajectory:
     """A trajectory in the problem's own units in scaled variables."""
     return _convert(trajectory, scaling, -1.0)
@@ -212,14 +289,18 @@ def _convert(trajectory: Trajectory, scaling: Scaling, power: float) -> Trajecto
 
 
 def multipliers_in_own_units(
-    multipliers: KKTMultipliers, scaling: Scaling, free_initial: np.ndarray
+    multipliers: KKTMultipliers,
+    scaling: Scaling,
+    free_initial: np.ndarray,
+    row_units: Sequence[Array],
 ) -> KKTMultipliers:
-    """Multipliers of bounds per unit of the problem's own; rows keep theirs.
+    """Multipliers per unit of the problem's own.
 
     Args:
         multipliers: in scaled variables.
         scaling: of the problem.
         free_initial: (n,) which components of the initial state are among the parameters.
+        row_units: of the rows of every stage, then of every shared term.
     """
     state = np.asarray(scaling.state)
     parameter = np.concatenate([np.asarray(scaling.parameter), state[free_initial]])
@@ -229,4 +310,5 @@ def multipliers_in_own_units(
     sizes = np.concatenate([np.tile(control, repeats), parameter])
     bounds = tuple(y / state for y in multipliers.state_bounds)
     costates = tuple(p / state for p in multipliers.costates)
-    return KKTMultipliers(multipliers.rows, bounds, multipliers.decision_bounds / sizes, costates)
+    rows = tuple(y / unit for y, unit in zip(multipliers.rows, row_units, strict=True))
+    return KKTMultipliers(rows, bounds, multipliers.decision_bounds / sizes, costates)

@@ -26,8 +26,8 @@ from ocp.linear_solvers import LinearSolver
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.nlp_solvers import NLPSolver, minimize
 from ocp.problem import OptimalControlProblem
-from ocp.runge_kutta import RK4, ButcherTableau
-from ocp.scaling import Scaling, automatic_scaling, scaled, to_scaled
+from ocp.runge_kutta import GAUSS_LEGENDRE_4, ButcherTableau
+from ocp.scaling import Scaling, automatic_scaling, scaled, scaled_rows, to_scaled
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
 from ocp.stages import StagedProblem
@@ -78,7 +78,7 @@ class SolveOptions:
 def solve(
     problem: OptimalControlProblem,
     grid: TimeGrid | int = 50,
-    tableau: ButcherTableau | Sequence[ButcherTableau] = RK4,
+    tableau: ButcherTableau | Sequence[ButcherTableau] = GAUSS_LEGENDRE_4,
     *,
     substeps: int = 1,
     control_per_stage: bool = False,
@@ -93,7 +93,8 @@ def solve(
         problem: what to minimise, or maximise.
         grid: intervals, or their number if they are equal; a given grid spans [0, 1] if the end
             time is free.
-        tableau: Runge-Kutta method on every interval, or one for each of them.
+        tableau: Runge-Kutta method on every interval, or one for each of them; an implicit one,
+            with its stages among the unknowns, copes best with bad guesses and stiff dynamics.
         substeps: equal steps of the method on every interval.
         control_per_stage: one control for each Runge-Kutta stage, for high order, instead of one
             per interval.
@@ -139,16 +140,23 @@ def _solve_from(
     if scaling is None and isinstance(guess, ContinuousSolution):
         scaling = guess.scaling
     scaling = (automatic_scaling(problem, start) if scaling is None else scaling).of(problem)
-    inner = scaled(problem, scaling)
+    inner = scaled_rows(scaled(problem, scaling), to_scaled(start, scaling))
     inner_grid = grid
     if not problem.has_free_horizon and scaling.time != 1.0:
         inner_grid = TimeGrid(grid.nodes / scaling.time)
-    staged = replace(transcription, problem=inner, grid=inner_grid).staged()
+    inner_transcription = replace(transcription, problem=inner, grid=inner_grid)
     if scaling.cost is not None and options.objective_scale is None:
         options = replace(options, objective_scale=1.0 / scaling.cost)
     first = embed(inner, to_scaled(start, scaling))
-    solution = solve_staged(staged, first, options, progress, warm)
-    return in_continuous_time(solution, transcription, scaling)
+    solution = solve_staged(inner_transcription.staged(), first, options, progress, warm)
+    found = in_continuous_time(solution, transcription, inner_transcription, scaling)
+    if found.is_solved and found.error.is_coarse:
+        found = replace(
+            found,
+            message=f"{found.message} But the grid is too coarse for the differential equation: "
+            f"{found.error}. Take more intervals, or refine().",
+        )
+    return found
 
 
 def _start(

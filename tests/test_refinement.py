@@ -114,7 +114,7 @@ def test_a_settled_objective_is_asked_for_even_where_there_is_no_defect():
         subject_to=[at_start(x) == 1],
     )
     found = refine(problem, TOLERANCE)
-    assert found.rounds[0].defect <= 1e-12
+    assert found.rounds[0].error <= 1e-12
     assert len(found.rounds) > 1
     assert found.solution.objective == pytest.approx(math.tanh(8.0), rel=TOLERANCE)
 
