@@ -24,6 +24,7 @@ from ocp.runge_kutta import ButcherTableau
 from ocp.stages import Array
 from ocp.trajectory import Trajectory
 
+UNLIMITED = (np.array(-np.inf), np.array(np.inf))
 AVERAGED = 4  # Gauss nodes for the mean of a control over an interval
 
 
@@ -91,9 +92,12 @@ class Steps:
         bend = (1 - 2 * t) * change + h * ((t - 1) * first + t * last)
         return self.before[step] + t * change + t * (t - 1) * bend
 
-    def controls_at(self, step: NDArray[np.intp], theta: Array) -> Array:
+    def controls_at(
+        self, step: NDArray[np.intp], theta: Array, *, within_bounds: bool = True
+    ) -> Array:
         """(Q, m) at the fractions theta of the given steps."""
-        return interpolate_controls(self.tableau, self.controls[step], theta, self.bounds)
+        bounds = self.bounds if within_bounds else UNLIMITED
+        return interpolate_controls(self.tableau, self.controls[step], theta, bounds)
 
 
 def interpolate_controls(
@@ -200,12 +204,12 @@ class Path:
             result[mine] = group.states(position, theta)
         return result
 
-    def control(self, times: ArrayLike) -> Array:
-        """(Q, m) at times (Q,)."""
+    def control(self, times: ArrayLike, *, within_bounds: bool = True) -> Array:
+        """(Q, m) at times (Q,); the polynomial itself if it need not be within its bounds."""
         count = np.atleast_1d(np.asarray(times)).size
         result = np.zeros((count, self.problem.control.numel()))
         for group, mine, position, theta in self._locate(times):
-            result[mine] = group.controls_at(position, theta)
+            result[mine] = group.controls_at(position, theta, within_bounds=within_bounds)
         return result
 
     def quadrature(self) -> tuple[Array, Array, Array, Array]:

@@ -203,12 +203,20 @@ def _cost_size(solution: ContinuousSolution) -> float:
 
 
 def _errors(solution: ContinuousSolution) -> Array:
-    """Of every interval: relative defect, share of the quadrature's error, or violation inside."""
+    """Of every interval: relative defect, share of the quadrature's error, or violation inside.
+
+    What a control exceeds its bounds by counts for the share of the horizon that it does so.
+    """
+    length = np.diff(solution.times) / solution.horizon
     size = _cost_size(solution)
     error = solution.error
     missed = np.abs(error.running_cost) / size if size > 0 else np.abs(error.running_cost)
     defects = np.nan_to_num(error.relative, nan=np.inf)
-    return np.asarray(np.maximum.reduce([defects, np.nan_to_num(missed), error.violation]))
+    return np.asarray(
+        np.maximum.reduce(
+            [defects, np.nan_to_num(missed), error.violation, length * error.overshoot]
+        )
+    )
 
 
 def _is_settled(before: ContinuousSolution, found: ContinuousSolution, tolerance: float) -> bool:

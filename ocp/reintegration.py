@@ -48,6 +48,7 @@ class ErrorEstimate:
         objective: change of the objective to first order that exact steps would make.
         violation: (steps,) largest violation of a hard path constraint or a bound of the state
             between the nodes, relative to the bound, at least 1.
+        overshoot: (steps,) largest excess of the control's polynomial over its bounds, likewise.
         violated: what is violated most, by how much in its own unit, and when; None if nothing is.
     """
 
@@ -57,6 +58,7 @@ class ErrorEstimate:
     running_cost: Array
     objective: float
     violation: Array
+    overshoot: Array
     violated: tuple[str, float, float] | None
 
     @property
@@ -111,7 +113,27 @@ def estimate_error(path: Path, costates: Array) -> ErrorEstimate:
     weights = interpolate_rows(path.trajectory.times, costates, ends_of_steps)
     change = float((weights * defects).sum() + missed.sum())
     violation, violated = _between_nodes(path)
-    return ErrorEstimate(path.starts, defects, relative, missed, change, violation, violated)
+    return ErrorEstimate(
+        path.starts, defects, relative, missed, change, violation, _overshoot(path), violated
+    )
+
+
+def _inner_times(path: Path) -> Array:
+    """(steps * INSIDE,) points inside the steps."""
+    theta = (np.arange(INSIDE) + 1.0) / (INSIDE + 1.0)
+    assert path.trajectory.times is not None
+    ends = np.append(path.starts[1:], path.trajectory.times[-1])
+    return np.asarray((path.starts[:, None] + theta * (ends - path.starts)[:, None]).ravel())
+
+
+def _overshoot(path: Path) -> Array:
+    """Of every step, how far the control's polynomial leaves its bounds, relative to them."""
+    lower, upper = (np.asarray(b, dtype=float) for b in path.problem.control_bounds)
+    controls = path.control(_inner_times(path), within_bounds=False)
+    excess = np.maximum(np.maximum(controls - upper, lower - controls), 0.0)
+    finite = [np.where(np.isfinite(b), np.abs(b), 0.0) for b in (lower, upper)]
+    relative = excess / np.maximum(1.0, np.maximum(*finite))
+    return np.asarray(relative.reshape(len(path.order), -1).max(axis=1, initial=0.0))
 
 
 def _between_nodes(path: Path) -> tuple[Array, tuple[str, float, float] | None]:
@@ -128,10 +150,7 @@ def _between_nodes(path: Path) -> tuple[Array, tuple[str, float, float] | None]:
     expressions = ca.vertcat(problem.state, *(row.expression for row in rows))
     arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
     function = ca.Function("rows", arguments, [ca.densify(expressions)])
-    theta = (np.arange(INSIDE) + 1.0) / (INSIDE + 1.0)
-    assert path.trajectory.times is not None
-    ends = np.append(path.starts[1:], path.trajectory.times[-1])
-    times = (path.starts[:, None] + theta * (ends - path.starts)[:, None]).ravel()
+    times = _inner_times(path)
     states, controls = path.state(times), path.control(times)
     count, members, n = states.shape
     values = function.map(count * members)(
@@ -206,7 +225,7 @@ def _solve(
 
     def rate(theta: float, y: Array) -> Array:
         x = y[: -len(batch)].reshape(shape) * sizes
-        control = group.controls_at(batch, np.full(len(batch), theta))
+        control = group.controls_at(batch, np.full(len(batch), theta), within_bounds=False)
         rates, running = model(start + theta * length, x, control, parameters)
         scaled = length[:, None, None] * rates / sizes
         return np.concatenate([scaled.ravel(), length * running.sum(axis=1) / cost_size])

@@ -224,9 +224,13 @@ def solve_staged(
     )
     result = minimize(options.nlp_solver, shooting, start, settings, progress, warm)
     trajectory, certificate, status = _judge(shooting, result, options.tolerance)
+    sharp = TOLERANCE_RATIO * options.tolerance
     for _ in range(RETRIES):
         left = settings.time_limit - (time.perf_counter() - built)
-        if status is not Status.INACCURATE or certificate.is_minimum is None or left <= 0:
+        loose = status is Status.NOT_A_MINIMUM and certificate.stationarity > sharp
+        if not (status is Status.INACCURATE or loose) or certificate.is_minimum is None:
+            break
+        if left <= 0:
             break
         # The cost is nearly flat in units of the optimiser's tolerance: magnify it, and go on.
         settings = replace(
