@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -381,28 +381,32 @@ def train(
     *,
     seed: int = 0,
     starts: int = 1,
+    guesses: Sequence[Array] = (),
     options: SolveOptions = SolveOptions(),
     executor: Executor | None = None,
     progress: Progress | None = None,
     finished: Callable[[SmoothedSolution], None] | None = None,
 ) -> LearningSolution:
-    """Solve a learning problem from several random starts and keep the best certified optimum.
+    """Solve a learning problem from guesses and random starts; keep the best certified optimum.
 
     Args:
         problem: what to solve.
         seed: of the first start; the others take the following seeds.
         starts: how many; the first half from random controls, the rest in two rounds from steps
             around the best minimum of the rounds before.
+        guesses: decisions to start from before those, such as `trajectory.decisions` of a solution
+            of a problem of the same shape; with guesses, `starts` may be 0.
         options: tolerance and limits of each start.
         executor: where the starts run; in this process by default.
         progress: called with every iteration; not used in other processes.
         finished: called with every start that has ended.
 
     Raises:
-        ValueError: fewer than one start.
+        ValueError: nothing to start from.
     """
-    if starts < 1:
-        raise ValueError(f"starts must be at least 1, got {starts}.")
+    least = 0 if guesses else 1
+    if starts < least:
+        raise ValueError(f"starts must be at least {least}, got {starts}.")
     run = Start(
         exact=problem.staged,
         is_smooth=problem.is_smooth,
@@ -413,21 +417,44 @@ def train(
         progress=progress if executor is None else None,
     )
     with interruptible() as request:
-        rounds = _rounds(seed, starts)
-        found = multi_start(run, rounds[0], executor, finished)
-        for seeds in rounds[1:]:
+        found: MultiStart[SmoothedSolution] = MultiStart(())
+        for kind, seeds in _rounds(len(guesses), seed, starts):
+            step: Callable[[int], SmoothedSolution] = run
+            if kind == "given":
+                step = _Given(run, tuple(guesses))
+            elif kind == "around the best":
+                step = replace(run, base=found.best.solution.trajectory.decisions)
+            more = multi_start(step, seeds, executor, finished)
+            found = MultiStart((*found.solutions, *more.solutions), more.is_complete)
             if request.is_pending:
                 break
-            around = replace(run, base=found.best.solution.trajectory.decisions)
-            more = multi_start(around, seeds, executor, finished)
-            found = MultiStart((*found.solutions, *more.solutions), more.is_complete)
+        is_complete = len(found.solutions) == len(guesses) + starts and not request.is_pending
+        found = MultiStart(found.solutions, is_complete)
     best = found.best
     return LearningSolution(problem, best.solution, best.smoothing, found)
 
 
-def _rounds(seed: int, starts: int) -> list[range]:
-    """Seeds of the random starts, and of the two rounds of steps; three starts are all random."""
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """Starts from given decisions, by their position."""
+
+    run: Start
+    guesses: tuple[Array, ...]
+
+    def __call__(self, position: int) -> SmoothedSolution:
+        return self.run.from_guess(self.guesses[position])
+
+
+def _rounds(guesses: int, seed: int, starts: int) -> list[tuple[str, range]]:
+    """What to start from, and positions or seeds; three starts are all random."""
+    rounds = [("given", range(guesses))]
     if starts <= 3:
-        return [range(seed, seed + starts)]
-    ends = [0, (starts + 1) // 2, (3 * starts + 3) // 4, starts]
-    return [range(seed + a, seed + b) for a, b in pairwise(ends)]
+        rounds.append(("random", range(seed, seed + starts)))
+    else:
+        ends = [0, (starts + 1) // 2, (3 * starts + 3) // 4, starts]
+        kinds = ("random", "around the best", "around the best")
+        rounds += [
+            (kind, range(seed + a, seed + b))
+            for kind, (a, b) in zip(kinds, pairwise(ends), strict=True)
+        ]
+    return [(kind, seeds) for kind, seeds in rounds if seeds]
