@@ -176,19 +176,19 @@ BAD_SEED = 5
 
 @pytest.mark.parametrize(("loss", "order"), [(L1, np.inf), (DISTANCE, 2)])
 def test_distances_are_zero_beyond_the_critical_horizon_and_positive_before(loss, order):
-    base = problem(loss=loss)
-    guide = climb(horizon_ladder(base, [1e3, 1e4]), solver(), starts=6)
+    base = problem(dataset=points(6, name="moons"), loss=loss, layers=10)
+    guide = climb(horizon_ladder(base, [1e3]), solver(), starts=4)
     predicted = predictions(guide)
     critical = at_strength(guide.plan, predicted.critical_strength)
     largest = np.linalg.norm(predicted.multipliers, order, axis=1).max()
-    assert critical == pytest.approx(0.1 * 4 * largest, rel=1e-14)
+    assert critical == pytest.approx(0.1 * 6 * largest, rel=1e-14)
     errors = []
     for factor in (0.99, 1.01):  # on the branch of the interpolant, so started from it
         rung = replace(base, horizon=factor * critical)
         start = transferred(
             guide.plan, guide.interpolant.problem, guide.interpolant.solved.decisions, rung
         )
-        found = train(rung, starts=0, guesses=[start])
+        found = train(rung, starts=0, guesses=[start], options=SolveOptions(tolerance=1e-10))
         assert found.status is Status.SOLVED
         errors.append(found.errors[-1])
     assert errors[0] > 1e-6
