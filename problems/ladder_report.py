@@ -21,6 +21,7 @@ from problems.ladder_checks import Checks, Fit, check, fits
 from problems.predictions import Predictions, at_strength, predictions
 from problems.report import cell, number, versions
 
+SETTLED = 0.1  # E this close to its leading term, relatively, is near the limit
 ZERO = 1e-10  # an error below this counts as zero, where an exact penalty is predicted
 
 
@@ -295,6 +296,12 @@ def _fit_lines(result: dict[str, Any]) -> list[str]:
         if fit["predicted"] is not None:
             line += f", predicted {fit['predicted']:g}"
         lines.append(line)
+    reached = [rung.get("error_over_predicted") for rung in result["rungs"]][-1:]
+    if reached and reached[0] is not None and abs(reached[0] - 1) > SETTLED:
+        lines.append(
+            f"the ladder ends before its limit: E is {reached[0]:.3g} of its leading term on the "
+            "last rung, so the slopes are not yet those of the limit"
+        )
     return lines
 
 
