@@ -46,6 +46,7 @@ from problems.vector_fields import INSIDE, TANH, Activation, VectorField, join_a
 
 Array = NDArray[np.float64]
 
+PIN_WEIGHT = 2.0  # price of leaving a tip, in units of the loss's own slope there
 REFINEMENT_TOLERANCE = 1e-10  # of the error after re-integration, relative, between two refinements
 REFINEMENT_STEPS = 5_000  # most Runge-Kutta steps of a re-integration
 
@@ -192,8 +193,12 @@ class LearningProblem:
             raise ValueError(f"inputs have shape {inputs.shape}, expected (points, {expected}).")
         return np.pad(inputs, ((0, 0), (0, self.state_size - inputs.shape[1])))
 
-    def control_problem(self) -> OptimalControlProblem:
-        """The problem in continuous time; a member's data are (y, smoothing width)."""
+    def control_problem(self, pins: bool = False) -> OptimalControlProblem:
+        """The problem in continuous time; a member's data are (y, smoothing width).
+
+        With pins, a member whose width is negative has soft rows r = 0 at the end in place of its
+        loss, at the price PIN_WEIGHT alpha / N, which is more than its loss could gain.
+        """
         x, u = ca.SX.sym("x", self.state_size), ca.SX.sym("u", self._control_size)
         y, delta = ca.SX.sym("y", self.outputs), ca.SX.sym("delta")
         q = ca.SX.sym("q", self._readout_size)
@@ -210,6 +215,10 @@ class LearningProblem:
         else:
             alpha, beta = self.terminal, self.tracking
             terminal, path = self._soft_rows(z, y, alpha), self._soft_rows(z, y, beta)
+            if pins and self.posed_loss.pins is not None:
+                weight = PIN_WEIGHT * alpha / self.samples
+                rows = self.posed_loss.pins(z, y, delta)
+                terminal.append(Constraint("pinned", rows, weight=weight))
         error = self.posed_loss.smooth(z, y, delta) / self.samples
         bound = np.inf if self.bound is None else self.bound
         return OptimalControlProblem(
@@ -257,6 +266,14 @@ class LearningProblem:
     def staged(self) -> StagedProblem:
         """The discrete problem of the exact network."""
         return discretize(self.control_problem(), self.grid, self.scheme, self.substeps)
+
+    @cached_property
+    def pinned(self) -> StagedProblem | None:
+        """The discrete problem with rows for pinned samples; None if no tip can be pinned."""
+        has_tip = self.posed_loss.pins is not None and not self.interpolation
+        if not has_tip or self.tracking > 0 or self.terminal == 0:
+            return None
+        return discretize(self.control_problem(pins=True), self.grid, self.scheme, self.substeps)
 
     def readout(self, parameters: Array) -> tuple[Array, Array]:
         """Weight (M, D) and bias (M,) of the read-out."""

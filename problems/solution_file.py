@@ -150,7 +150,7 @@ def load_solution(path: str | Path, problem: LearningProblem | None = None) -> S
         raise ValueError(f"{path} is no complete solution file: {missing}.") from error
     judged = (Status.SOLVED, Status.NOT_A_MINIMUM)  # by a certificate, so not taken on trust
     stopped = Status.INACCURATE if status in judged else status
-    solution = assess(problem.staged, trajectory, width, tolerance, stopped)
+    solution = assess(problem.staged, trajectory, width, tolerance, stopped, problem.pinned)
     iterations = result.get("iterations")
     solution = replace(
         solution,

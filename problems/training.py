@@ -7,7 +7,9 @@ Where the network or the loss has kinks, a ladder of problems smoothed at widths
 solved, each warm-started from the one before with its multipliers, in steps as large as the branch
 can be followed; on the way the exact problem is tried, which is solved when no sample sits on a
 kink. Costs and errors are always those of the exact network; the smoothing width at which the
-certificate holds is reported with it.
+certificate holds is reported with it. Samples that end at the tip of a Euclidean distance are
+pinned there, on the exact problem, and their multipliers checked to lie in the ball of radius
+alpha / N, the subdifferential of the loss at its tip: then nothing was rounded off.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ocp import (
     Certificate,
@@ -44,7 +46,7 @@ from ocp.nlp import Progress
 from ocp.solution import costs_by_term
 from ocp.solve import verdict
 from ocp.trajectory import decision_bounds
-from problems.learning import Array, LearningProblem
+from problems.learning import PIN_WEIGHT, Array, LearningProblem
 
 FIRST_WIDTH = 1e-1  # of the smoothing ladder
 LAST_WIDTH = 1e-8  # where it is meant to end; the cost is then off by no more than about this
@@ -58,6 +60,12 @@ SHARPEN_EVERY = 1e-2  # the exact problem is tried each time the width has falle
 LEAST_TIME = 1e-3  # s, asked of an optimiser that should stop at once
 STEP = 1.5  # of the starts around the best minimum, in units of its own controls
 SIZES = (0.2, 3.0)  # of random controls, in units of 1 / T
+PIN_WIDTHS = 10.0  # a sample this many smoothing widths from its tip may be at it
+PIN_EVERY = 0.2  # pinning is tried each time the width has fallen by this
+PIN_ROUNDS = 5  # in which samples with multipliers outside the ball are released
+AT_TIP = 1e-7  # distance at which a sample counts as at its tip
+RELEASE_WIDTH = 1e-3  # at which a released sample first leaves its tip
+BALL_MARGIN = 1e-6  # relative, by which a multiplier may be outside the ball
 STOPPED = (Status.INTERRUPTED, Status.TIME_LIMIT)  # after which no other rung is tried
 
 
@@ -88,6 +96,7 @@ class Start:
         is_smooth: whether no smoothing is needed.
         can_sharpen: whether the exact problem may be differentiable at its optimum.
         guess_scale: standard deviation of the random controls.
+        pinned: stages with rows for samples at the tip of their loss; None if it has none.
         options: of every solve, whose time limit gives way to the deadline.
         deadline: on the monotonic clock, s; common to all starts.
         base: decisions to step away from; None for random controls around zero.
@@ -99,6 +108,7 @@ class Start:
     can_sharpen: bool
     guess_scale: float
     options: SolveOptions
+    pinned: StagedProblem | None = None
     deadline: float = math.inf
     base: Array | None = None
     progress: Progress | None = None
@@ -109,13 +119,19 @@ class Start:
             return self.from_guess(random_controls(self.exact, seed, self.guess_scale))
         return self.from_guess(random_step(self.exact, seed, self.base))
 
-    def from_guess(self, decisions: Array) -> SmoothedSolution:
-        """Solve from given controls and parameters, all in one vector."""
+    def from_guess(self, decisions: Array, is_near: bool = False) -> SmoothedSolution:
+        """Solve from given controls and parameters, all in one vector.
+
+        Where the problem has kinks and the controls are near an optimum, the exact problem is tried
+        first, since rounding it off may lead to another branch.
+        """
         begin = time.perf_counter()
         if self.is_smooth:
             rungs = [SmoothedSolution(self._solve(0.0, decisions), 0.0)]
         else:
-            rungs = self._descend(decisions)
+            rungs = self._exactly(decisions) if is_near else []
+            if not rungs or not (rungs[-1].solution.is_solved or rungs[-1].status in STOPPED):
+                rungs = self._descend(decisions)
         found = self._on_exact_network(rungs)
         runs = [rung.solution for rung in rungs]
         build = sum(run.build_seconds for run in runs)
@@ -135,11 +151,28 @@ class Start:
         iterations: int | None = None,
         warm: Solution | None = None,
     ) -> Solution:
-        """Solve at one width within what is left of the time."""
+        """Solve at one width within what is left of the time.
+
+        With rows for pinned samples, though none is, so that its multipliers fit when some are.
+        """
+        nobody = np.zeros(self.exact.members, dtype=bool)
+        staged = (
+            smoothed(self.exact, width)
+            if self.pinned is None
+            else pinned_at(self.pinned, nobody, width)
+        )
+        return self._solve_on(staged, decisions, iterations, warm)
+
+    def _solve_on(
+        self,
+        staged: StagedProblem,
+        decisions: Array,
+        iterations: int | None = None,
+        warm: Solution | None = None,
+    ) -> Solution:
         left = max(self.deadline - time.monotonic(), LEAST_TIME)
         limit = min(iterations or self.options.max_iterations, self.options.max_iterations)
         options = replace(self.options, time_limit=left, max_iterations=limit)
-        staged = smoothed(self.exact, width)
         guess = rollout(staged, decisions)
         while not all(np.isfinite(state).all() for state in guess.states):
             decisions = decisions / 2  # so large that the states overflow
@@ -165,6 +198,12 @@ class Start:
                 ratio = ratio**0.5
                 continue
             kept = rung
+            if self.pinned is not None and width <= sharpen_at:
+                sharpen_at = width * PIN_EVERY
+                start = kept.solution.trajectory.decisions
+                rungs += self._pin(start, PIN_WIDTHS * kept.smoothing, kept.solution)
+                if rungs[-1].solution.is_solved or rungs[-1].status in STOPPED:
+                    break
             if self.can_sharpen and width <= sharpen_at:
                 sharpen_at = width * SHARPEN_EVERY
                 start = kept.solution.trajectory.decisions
@@ -175,6 +214,46 @@ class Start:
                 if exact.solution.is_solved or exact.status in STOPPED:
                     break
         return rungs
+
+    def _pin(
+        self, start: Array, reach: float, warm: Solution | None = None
+    ) -> list[SmoothedSolution]:
+        """Solve the exact problem with the samples pinned that are within reach of their tips.
+
+        Those whose multipliers leave the ball are released, a few times. The last solution is of
+        the exact problem if it is solved; all are returned for their iterations.
+        """
+        assert self.pinned is not None
+        held = tip_distances(self.pinned, rollout(self.exact, start)) <= reach
+        tried: list[SmoothedSolution] = []
+        for _ in range(PIN_ROUNDS):
+            found = self._solve_on(pinned_at(self.pinned, held), start, SHARPEN_ITERATIONS, warm)
+            outside = held & (tip_multipliers(self.pinned, found.certificate) > 1 + BALL_MARGIN)
+            if found.is_solved and outside.any():
+                found = replace(found, status=Status.INACCURATE)
+            tried.append(SmoothedSolution(found, 0.0))
+            if found.is_solved or found.status in STOPPED or not outside.any():
+                break
+            held = held & ~outside
+            # A sample at its tip has no direction to leave in, so its tip is rounded off first.
+            rounded = pinned_at(self.pinned, held, RELEASE_WIDTH)
+            warm = self._solve_on(rounded, start, SHARPEN_ITERATIONS)
+            if warm.status in STOPPED:
+                break
+            start = warm.trajectory.decisions
+        return tried
+
+    def follow(self, decisions: Array) -> SmoothedSolution:
+        """Solve from controls near an optimum: the exact problem first, then down the ladder."""
+        return self.from_guess(decisions, is_near=True)
+
+    def _exactly(self, decisions: Array) -> list[SmoothedSolution]:
+        """The exact problem from given controls, if it can be posed; all that was tried."""
+        if self.pinned is not None:
+            return self._pin(decisions, AT_TIP)
+        if self.can_sharpen:
+            return [SmoothedSolution(self._solve(0.0, decisions, SHARPEN_ITERATIONS), 0.0)]
+        return []
 
     def _on_exact_network(self, rungs: list[SmoothedSolution]) -> SmoothedSolution:
         """The finest rung whose controls are certified, on the network that they define.
@@ -190,12 +269,16 @@ class Start:
         if stopped not in STOPPED:
             for rung, point in zip(solved, points, strict=True):
                 if rung.smoothing <= COARSEST_LAST_WIDTH:
-                    certified = assess(self.exact, point, rung.smoothing, tolerance)
+                    certified = assess(
+                        self.exact, point, rung.smoothing, tolerance, pinned=self.pinned
+                    )
                     if certified.is_solved:
                         return SmoothedSolution(certified, rung.smoothing)
             stopped = Status.INACCURATE if solved else stopped
         points = points or [rollout(self.exact, rungs[-1].solution.trajectory.decisions)]
-        found = [assess(self.exact, point, 0.0, tolerance, stopped) for point in points]
+        found = [
+            assess(self.exact, point, 0.0, tolerance, stopped, self.pinned) for point in points
+        ]
         return SmoothedSolution(min(found, key=lambda solution: solution.objective), 0.0)
 
 
@@ -205,6 +288,7 @@ def assess(
     width: float,
     tolerance: float,
     stopped: Status = Status.INACCURATE,
+    pinned: StagedProblem | None = None,
 ) -> Solution:
     """Costs, certificate and verdict of a trajectory of the exact network.
 
@@ -214,17 +298,26 @@ def assess(
         width: smoothing width at which the controls are to be certified; 0 for the exact network.
         tolerance: of the first-order residuals.
         stopped: status if the certificate is not within the tolerance.
+        pinned: stages with rows for samples at the tip of their loss, if it has one; they take the
+            place of the exact stages, with those samples pinned that are at their tips.
     """
     linearization = linearize(exact, trajectory)
+    is_in_ball = True
     if width > 0:
         rounded = smoothed(exact, width)
         certificate = replace(
             certify(rounded, rollout(rounded, trajectory.decisions)),
             dynamics=dynamics_residual(linearization),
         )
+    elif pinned is not None:
+        held = tip_distances(pinned, trajectory) <= AT_TIP
+        certificate = certify(pinned_at(pinned, held), trajectory)
+        is_in_ball = bool((tip_multipliers(pinned, certificate) <= 1 + BALL_MARGIN).all())
     else:
         certificate = certify(exact, trajectory)
     status = verdict(certificate, stopped, tolerance)
+    if status is Status.SOLVED and not is_in_ball:
+        status = Status.INACCURATE
     return Solution(
         trajectory=trajectory,
         costates=certificate.costates[1:],
@@ -245,6 +338,26 @@ def smoothed(exact: StagedProblem, width: float) -> StagedProblem:
     data = exact.data.copy()
     data[:, -1] = width
     return replace(exact, data=data)
+
+
+def pinned_at(pinned: StagedProblem, held: NDArray[np.bool_], width: float = 0.0) -> StagedProblem:
+    """The stages with those members (N,) pinned to the tip of their loss, the others smoothed."""
+    data = pinned.data.copy()
+    data[:, -1] = np.where(held, -1.0, width)
+    return replace(pinned, data=data)
+
+
+def tip_distances(pinned: StagedProblem, trajectory: Trajectory) -> Array:
+    """|P x_i(T) - y_i| of every member, (N,)."""
+    everyone = pinned_at(pinned, np.ones(pinned.members, dtype=bool))
+    return np.asarray(np.linalg.norm(linearize(everyone, trajectory).stages[-1].rows, axis=1))
+
+
+def tip_multipliers(pinned: StagedProblem, certificate: Certificate) -> Array:
+    """|p_i| of every member relative to the radius alpha / N of the ball; 0 for free ones, (N,)."""
+    radius = pinned.stages[-1].rows.weight[0] / PIN_WEIGHT
+    size = np.linalg.norm(certificate.multipliers[pinned.intervals], axis=1) / radius
+    return np.where(np.isfinite(size), size, np.inf)
 
 
 def random_controls(staged: StagedProblem, seed: int, scale: float) -> Array:
@@ -339,6 +452,19 @@ class LearningSolution:
         """Of the interpolation constraints P x_i(T) = y_i, (N, M)."""
         return self.certificate.multipliers.rows[self.problem.layers]
 
+    @property
+    def tips(self) -> tuple[int, float] | None:
+        """How many samples are pinned at the tip of their loss, and their largest multiplier.
+
+        In units of alpha / N, so that 1 is where a sample would leave its tip; None if the loss has
+        no tip, or if it is rounded off.
+        """
+        pinned = self.problem.pinned
+        if pinned is None or self.smoothing > 0:
+            return None
+        held = tip_distances(pinned, self.trajectory) <= AT_TIP
+        return int(held.sum()), float(tip_multipliers(pinned, self.certificate).max(initial=0.0))
+
     @cached_property
     def errors(self) -> Array:
         """E at every layer, (K+1,)."""
@@ -394,8 +520,9 @@ def train(
         seed: of the first start; the others take the following seeds.
         starts: how many; the first half from random controls, the rest in two rounds from steps
             around the best minimum of the rounds before.
-        guesses: decisions to start from before those, such as `trajectory.decisions` of a solution
-            of a problem of the same shape; with guesses, `starts` may be 0.
+        guesses: decisions near an optimum to start from before those, such as
+            `trajectory.decisions` of a solution of a problem of the same shape; with guesses,
+            `starts` may be 0.
         options: tolerance and limits of each start.
         executor: where the starts run; in this process by default.
         progress: called with every iteration; not used in other processes.
@@ -412,6 +539,7 @@ def train(
         is_smooth=problem.is_smooth,
         can_sharpen=problem.interpolation or not problem.posed_loss.needs_smoothing,
         guess_scale=1.0 / problem.horizon,
+        pinned=problem.pinned,
         options=options,
         deadline=time.monotonic() + options.time_limit,
         progress=progress if executor is None else None,
@@ -442,7 +570,7 @@ class _Given:
     guesses: tuple[Array, ...]
 
     def __call__(self, position: int) -> SmoothedSolution:
-        return self.run.from_guess(self.guesses[position])
+        return self.run.follow(self.guesses[position])
 
 
 def _rounds(guesses: int, seed: int, starts: int) -> list[tuple[str, range]]:
