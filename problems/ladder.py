@@ -584,7 +584,11 @@ def best_bound(
     if not bounds:
         return None
     least, source = min(bounds, key=lambda pair: pair[0])
-    return (source, least) if _is_lower(least, rung.cost.total, _kink(rung, source)) else None
+    return (
+        (source, least)
+        if _is_lower(least, rung.cost.total, smoothing_error(rung, source))
+        else None
+    )
 
 
 def bound(plan: Plan, source: Rung, rung: Rung) -> float:
@@ -595,9 +599,9 @@ def bound(plan: Plan, source: Rung, rung: Rung) -> float:
     return split_cost(plan, rung.problem, decisions).total
 
 
-def _kink(*rungs: Rung) -> float:
+def smoothing_error(*rungs: Rung) -> float:
     """How far a cost may be from a minimum of the exact problem by the smoothing of kinks."""
-    return 10 * max(rung.solution.smoothing for rung in rungs)
+    return 10 * max(rung.solution.smoothing / rung.problem.kink_scale for rung in rungs)
 
 
 def _is_lower(value: float, than: float, slack: float = 0.0) -> bool:

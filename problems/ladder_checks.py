@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 from ocp.analysis import LineFit, fit_line, fit_power, l2_distance, settled
-from problems.ladder import Ladder, Rung, best_bound, label
+from problems.ladder import Ladder, Rung, best_bound, label, smoothing_error
 from problems.predictions import Predictions
 
 AGREEMENT = 1e-7  # relative, between quantities that the tolerance of the solves leaves open
@@ -122,7 +122,7 @@ def _exceeds(value: float, limit: float) -> bool:
 
 def _obeys(rung: Rung, predicted: Predictions) -> bool:
     """Whether rest <= eps (S* - S), up to what the smoothing of kinks leaves open."""
-    slack = AGREEMENT * abs(rung.cost.total) + 10 * rung.solution.smoothing
+    slack = AGREEMENT * abs(rung.cost.total) + smoothing_error(rung)
     return rung.cost.total <= rung.cost.strength * predicted.size + slack
 
 

@@ -176,6 +176,17 @@ class LearningProblem:
             self.posed_loss.needs_smoothing and not self.interpolation
         )
 
+    @property
+    def kink_scale(self) -> float:
+        """Size of what the activation's kinks are rounded off in, at most 1.
+
+        That is the state in fields that are linear in the control, and elsewhere the control, which
+        is small like 1 / T on long horizons.
+        """
+        if self.field.is_linear_in_control or self.activation.is_smooth:
+            return 1.0
+        return min(1.0, 1.0 / self.horizon)
+
     @cached_property
     def grid(self) -> TimeGrid:
         """Layers of equal length."""

@@ -48,7 +48,7 @@ from ocp.solve import verdict
 from ocp.trajectory import decision_bounds
 from problems.learning import PIN_WEIGHT, Array, LearningProblem
 
-FIRST_WIDTH = 1e-1  # of the smoothing ladder
+FIRST_WIDTH = 1e-1  # of the smoothing ladder, in units of `LearningProblem.kink_scale`
 LAST_WIDTH = 1e-8  # where it is meant to end; the cost is then off by no more than about this
 LAST_WIDTH_AT_TIPS = 1e-6  # likewise at tips of distances, whose curvature 1 / width is stiffer
 COARSEST_LAST_WIDTH = 1e-5  # a ladder that gets stuck above this has not solved the problem
@@ -97,6 +97,7 @@ class Start:
         can_sharpen: whether the exact problem may be differentiable at its optimum.
         guess_scale: standard deviation of the random controls.
         pinned: stages with rows for samples at the tip of their loss; None if it has none.
+        kink_scale: unit of the smoothing widths, the size of what has the kinks.
         options: of every solve, whose time limit gives way to the deadline.
         deadline: on the monotonic clock, s; common to all starts.
         base: decisions to step away from; None for random controls around zero.
@@ -109,6 +110,7 @@ class Start:
     guess_scale: float
     options: SolveOptions
     pinned: StagedProblem | None = None
+    kink_scale: float = 1.0
     deadline: float = math.inf
     base: Array | None = None
     progress: Progress | None = None
@@ -182,9 +184,10 @@ class Start:
 
     def _descend(self, decisions: Array) -> list[SmoothedSolution]:
         """Down the ladder of widths, in steps that the solver can follow; all rungs tried."""
-        rungs = [SmoothedSolution(self._solve(FIRST_WIDTH, decisions), FIRST_WIDTH)]
-        kept, ratio, sharpen_at = rungs[0], FIRST_RATIO, SHARPEN_EVERY
-        last = LAST_WIDTH if self.can_sharpen else LAST_WIDTH_AT_TIPS
+        first = FIRST_WIDTH * self.kink_scale
+        rungs = [SmoothedSolution(self._solve(first, decisions), first)]
+        kept, ratio, sharpen_at = rungs[0], FIRST_RATIO, SHARPEN_EVERY * self.kink_scale
+        last = (LAST_WIDTH if self.can_sharpen else LAST_WIDTH_AT_TIPS) * self.kink_scale
         while kept.solution.is_solved and kept.smoothing > last and ratio < LARGEST_RATIO:
             start = kept.solution.trajectory.decisions
             width = max(kept.smoothing * ratio, last)
@@ -268,7 +271,7 @@ class Start:
         points = [rollout(self.exact, rung.solution.trajectory.decisions) for rung in solved]
         if stopped not in STOPPED:
             for rung, point in zip(solved, points, strict=True):
-                if rung.smoothing <= COARSEST_LAST_WIDTH:
+                if rung.smoothing <= COARSEST_LAST_WIDTH * self.kink_scale:
                     certified = assess(
                         self.exact, point, rung.smoothing, tolerance, pinned=self.pinned
                     )
@@ -540,6 +543,7 @@ def train(
         can_sharpen=problem.interpolation or not problem.posed_loss.needs_smoothing,
         guess_scale=1.0 / problem.horizon,
         pinned=problem.pinned,
+        kink_scale=problem.kink_scale,
         options=options,
         deadline=time.monotonic() + options.time_limit,
         progress=progress if executor is None else None,
