@@ -144,7 +144,7 @@ def applicability(
             )
         if problem.trained_readout:
             reasons.append("the penalty of the trained read-out does not fade as T grows")
-    if no_interpolant is not None and problem.loss.has_minimum:
+    if no_interpolant is not None and not reasons:
         reasons.append(no_interpolant.rstrip("."))
     return Applicability(
         not reasons, tuple(reasons), _statement(problem, tested, in_horizon, not reasons)

@@ -49,6 +49,7 @@ from ocp.trajectory import decision_bounds
 from problems.learning import PIN_WEIGHT, Array, LearningProblem
 
 FIRST_WIDTH = 1e-1  # of the smoothing ladder, in units of `LearningProblem.kink_scale`
+NEAR_WIDTH = 1e-4  # likewise, where it starts near an optimum
 LAST_WIDTH = 1e-8  # where it is meant to end; the cost is then off by no more than about this
 LAST_WIDTH_AT_TIPS = 1e-6  # likewise at tips of distances, whose curvature 1 / width is stiffer
 COARSEST_LAST_WIDTH = 1e-5  # a ladder that gets stuck above this has not solved the problem
@@ -124,16 +125,18 @@ class Start:
     def from_guess(self, decisions: Array, is_near: bool = False) -> SmoothedSolution:
         """Solve from given controls and parameters, all in one vector.
 
-        Where the problem has kinks and the controls are near an optimum, the exact problem is tried
-        first, since rounding it off may lead to another branch.
+        Where the problem has kinks and the controls are near an optimum, the exact problem and then
+        a little smoothing are tried first, since much of it may lead to another branch.
         """
         begin = time.perf_counter()
         if self.is_smooth:
             rungs = [SmoothedSolution(self._solve(0.0, decisions), 0.0)]
         else:
             rungs = self._exactly(decisions) if is_near else []
-            if not rungs or not (rungs[-1].solution.is_solved or rungs[-1].status in STOPPED):
-                rungs = self._descend(decisions)
+            if is_near and not self._is_done(rungs):
+                rungs += self._descend(decisions, NEAR_WIDTH)
+            if not self._is_done(rungs):
+                rungs += self._descend(decisions, FIRST_WIDTH)
         found = self._on_exact_network(rungs)
         runs = [rung.solution for rung in rungs]
         build = sum(run.build_seconds for run in runs)
@@ -182,9 +185,17 @@ class Start:
         start = guess if warm is None else replace(warm, trajectory=guess)
         return solve_staged(staged, start, options, self.progress)
 
-    def _descend(self, decisions: Array) -> list[SmoothedSolution]:
+    def _is_done(self, rungs: list[SmoothedSolution]) -> bool:
+        """Whether the last of them is stopped, or solved where little or nothing is smoothed."""
+        if not rungs:
+            return False
+        last = rungs[-1]
+        is_fine = last.smoothing <= COARSEST_LAST_WIDTH * self.kink_scale
+        return last.status in STOPPED or (last.solution.is_solved and is_fine)
+
+    def _descend(self, decisions: Array, first: float) -> list[SmoothedSolution]:
         """Down the ladder of widths, in steps that the solver can follow; all rungs tried."""
-        first = FIRST_WIDTH * self.kink_scale
+        first *= self.kink_scale
         rungs = [SmoothedSolution(self._solve(first, decisions), first)]
         kept, ratio, sharpen_at = rungs[0], FIRST_RATIO, SHARPEN_EVERY * self.kink_scale
         last = (LAST_WIDTH if self.can_sharpen else LAST_WIDTH_AT_TIPS) * self.kink_scale
