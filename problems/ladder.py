@@ -39,6 +39,9 @@ HORIZON, WEIGHT_DECAY = "horizon", "weight-decay"  # what a ladder climbs in
 LAYERS, STEP = "layers", "step"  # what it keeps while T grows
 WHOLE = 1e-9  # relative distance from a whole number of layers that is rounding
 BEATEN = 1e-9  # a cost this much lower, relatively, is lower
+STEPS = 4  # between two rungs, where one step leads to another branch
+INTERPOLANT_STRENGTH = 1e-3  # from which the interpolant is followed, relative to the rung's
+KINK_SLOPE = 100.0  # of the cost in a smoothing width, relative to the cost
 ROUNDING = 1e-14  # costs closer than this are equal
 
 
@@ -391,6 +394,7 @@ def climb(
     *,
     starts: int = 1,
     guess: Array | None = None,
+    interpolate: bool = True,
     repair: bool = True,
     reached: Callable[[str], None] | None = None,
 ) -> Ladder:
@@ -402,6 +406,7 @@ def climb(
         starts: random starts of the first rung; with more than one, of every rung and of the
             interpolation problem, beside the warm start.
         guess: decisions to start the first rung from instead of random starts.
+        interpolate: whether the minimal-norm problem is solved as well.
         repair: whether beaten rungs are restarted; if not, `problems.ladder_checks` still says so.
         reached: called with a name after every solve.
 
@@ -412,9 +417,12 @@ def climb(
         work = _Climb(plan, solve, starts, guess, request, reached)
         try:
             work.rungs_in_order()
-            work.interpolation()
+            posed: LearningProblem | str = "the interpolation problem was not asked for"
+            if interpolate:
+                posed = interpolation_problem(plan)
+            work.interpolation(posed)
             if repair:
-                work.repair()
+                work.repair(posed)
             is_complete = True
         except (_Stopped, KeyboardInterrupt):
             if not work.rungs:
@@ -490,9 +498,8 @@ class _Climb:
                 origin = f"{origin} and random starts" if starts else origin
             self.rungs.append(self._run(f"rung-{i:02d}", problem, guesses, starts, origin))
 
-    def interpolation(self) -> None:
+    def interpolation(self, posed: LearningProblem | str) -> None:
         """The minimal-norm problem from random starts, and continued from the last rung."""
-        posed = interpolation_problem(self._plan)
         if isinstance(posed, str):
             self.no_interpolant = posed
             return
@@ -502,8 +509,8 @@ class _Climb:
         self._continue_branch(posed)
         if self.interpolant is None:
             self.no_interpolant = (
-                f"no interpolant was found; the solves ended as {found.solution.status.value} "
-                f"({found.solution.solution.message})"
+                "no interpolant was found, so it is not known whether there is one; "
+                f"the solve ended as {found.solution.status.value}"
             )
 
     def _continue_branch(self, posed: LearningProblem) -> bool:
@@ -527,10 +534,9 @@ class _Climb:
         self.branch = there
         return is_better
 
-    def repair(self) -> None:
+    def repair(self, posed: LearningProblem | str) -> None:
         """Restart beaten rungs until none is beaten that a restart could mend."""
-        posed = interpolation_problem(self._plan)
-        given_up: set[tuple[int, int, int]] = set()
+        given_up: list[tuple[Rung, Rung]] = []
         while True:
             while self._repair_one(given_up):
                 pass
@@ -538,56 +544,70 @@ class _Climb:
                 return
             self.no_interpolant = None
 
-    def _repair_one(self, given_up: set[tuple[int, int, int]]) -> bool:
+    def _repair_one(self, given_up: list[tuple[Rung, Rung]]) -> bool:
         """Restart the first rung that is beaten; whether there was one."""
         for i, rung in enumerate(self.rungs):
-            beating = best_bound(self._plan, self.rungs, self.interpolant, i)
-            if beating is None:
-                continue
-            source, bound = beating
-            attempt = (i, id(rung), id(source))
-            if attempt in given_up:
-                continue
-            by = _name(self._plan, self.rungs, source)
-            name = f"restart-{len(self.repairs):02d}-of-rung-{i:02d}"
-            found = self._run(name, rung.problem, [self._carry(source, rung.problem)], 0, by)
-            is_solved = found.solution.solution.is_solved
-            is_lower = _is_lower(found.cost.total, rung.cost.total)
-            is_repaired = is_solved and not _is_lower(bound, found.cost.total)
-            if is_solved and is_lower:
-                self.rungs[i] = found
-            given_up.add(attempt)
-            self.repairs.append(
-                Repair(
-                    i,
-                    by,
-                    rung.cost.total,
-                    bound,
-                    found.cost.total,
-                    found.solution.status.value,
-                    is_repaired,
-                )
-            )
-            return True
+            for source, least in beating(self._plan, self.rungs, self.interpolant, i):
+                if any(a is rung and b is source for a, b in given_up):
+                    continue
+                given_up.append((rung, source))
+                self._restart(i, source, least)
+                return True
         return False
 
+    def _restart(self, position: int, source: Rung, least: float) -> None:
+        """Solve a rung again from the control that beats it, if need be in small steps."""
+        rung, by = self.rungs[position], _name(self._plan, self.rungs, source)
+        name = f"restart-{len(self.repairs):02d}-of-rung-{position:02d}"
+        found = self._run(name, rung.problem, [self._carry(source, rung.problem)], 0, by)
+        if not _is_as_low(found, least) and self._plan.is_one_family:
+            at = source
+            for step, problem in enumerate(self._between(source, rung.problem)):
+                guess = [self._carry(at, problem)]
+                at = self._run(f"{name}-step-{step}", problem, guess, 0, by)
+            walked = self._run(
+                f"{name}-again", rung.problem, [self._carry(at, rung.problem)], 0, by
+            )
+            if _is_as_low(walked, least) or walked.cost.total < found.cost.total:
+                found = walked
+        if found.solution.solution.is_solved and _is_lower(found.cost.total, rung.cost.total):
+            self.rungs[position] = found
+        status = found.solution.status.value
+        before, after = rung.cost.total, found.cost.total
+        is_repaired = _is_as_low(found, least)
+        self.repairs.append(Repair(position, by, before, least, after, status, is_repaired))
 
-def best_bound(
+    def _between(self, source: Rung, to: LearningProblem) -> list[LearningProblem]:
+        """Problems of strengths between those of the source and of the rung, in equal ratios."""
+        strength = self._plan.strength(to)
+        start = source.cost.strength
+        if source.solution.problem.interpolation:
+            start = strength * INTERPOLANT_STRENGTH
+        ratios = [(start / strength) ** (1 - j / (STEPS + 1)) for j in range(1, STEPS + 1)]
+        return [replace(to, weight_decay=to.weight_decay * ratio) for ratio in ratios]
+
+
+def _is_as_low(rung: Rung, least: float) -> bool:
+    """Whether a rung is solved and costs no more than that."""
+    return rung.solution.solution.is_solved and not _is_lower(least, rung.cost.total)
+
+
+def beating(
     plan: Plan, rungs: Sequence[Rung], interpolant: Rung | None, position: int
-) -> tuple[Rung, float] | None:
-    """The control that beats a rung by most, and its cost there; None if none does."""
+) -> list[tuple[Rung, float]]:
+    """Controls that beat a rung, and what they cost there; the cheapest first."""
     rung = rungs[position]
     others = [other for i, other in enumerate(rungs) if i != position]
     if interpolant is not None:
         others.append(interpolant)
-    bounds = [(_or_infinity(bound(plan, other, rung)), other) for other in others]
-    if not bounds:
-        return None
-    least, source = min(bounds, key=lambda pair: pair[0])
-    return (
-        (source, least)
-        if _is_lower(least, rung.cost.total, smoothing_error(rung, source))
-        else None
+    bounds = [(other, _or_infinity(bound(plan, other, rung))) for other in others]
+    return sorted(
+        (
+            (other, value)
+            for other, value in bounds
+            if _is_lower(value, rung.cost.total, smoothing_error(rung, other))
+        ),
+        key=lambda pair: pair[1],
     )
 
 
@@ -600,8 +620,19 @@ def bound(plan: Plan, source: Rung, rung: Rung) -> float:
 
 
 def smoothing_error(*rungs: Rung) -> float:
-    """How far a cost may be from a minimum of the exact problem by the smoothing of kinks."""
-    return 10 * max(rung.solution.smoothing / rung.problem.kink_scale for rung in rungs)
+    """How far costs may be from a minimum of the exact problem by the smoothing of kinks.
+
+    A kink of the network rounded off at width delta moves the states by about delta, and the cost
+    by delta times the costates, which are of the size of the cost; the tip of a loss moves it by
+    delta itself.
+    """
+    errors = []
+    for rung in rungs:
+        width = rung.solution.smoothing / rung.problem.kink_scale
+        slope = KINK_SLOPE * abs(rung.cost.total)
+        has_tip = rung.problem.posed_loss.needs_smoothing and not rung.problem.interpolation
+        errors.append(width * (slope + (1.0 if has_tip else 0.0)))
+    return max(errors)
 
 
 def _is_lower(value: float, than: float, slack: float = 0.0) -> bool:

@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 from ocp.analysis import LineFit, fit_line, fit_power, l2_distance, settled
-from problems.ladder import Ladder, Rung, best_bound, label, smoothing_error
+from problems.ladder import Ladder, Rung, beating, label, smoothing_error
 from problems.predictions import Predictions
 
 AGREEMENT = 1e-7  # relative, between quantities that the tolerance of the solves leaves open
@@ -58,9 +58,7 @@ def check(ladder: Ladder, predicted: Predictions | None) -> Checks:
     plan, rungs = ladder.plan, ladder.rungs
     violations = []
     for i, rung in enumerate(rungs):
-        beating = best_bound(plan, rungs, ladder.interpolant, i)
-        if beating is not None:
-            source, least = beating
+        for source, least in beating(plan, rungs, ladder.interpolant, i)[:1]:
             names = [label(plan, j) for j, other in enumerate(rungs) if other is source]
             violations.append(
                 f"{label(plan, i)} costs {rung.cost.total:.10g}, but the control of "
