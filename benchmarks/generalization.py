@@ -52,12 +52,13 @@ class Parameters:
     fresh: int = 1000
     fresh_seed: int = 1_000_003  # of the held-out samples, added to the seed
     seeds: tuple[int, ...] = (0, 1, 2, 3)  # of the data and of the starts
-    starts: int = 2
+    starts: int = 1  # of the first rung; the others start from the one before
     width: int = 3
-    layers: int = 10
+    layers: int = 8
     weight_decay: float = 0.1
-    decades: int = 5
-    tolerance: float = 1e-7
+    decades: int = 4
+    tolerance: float = 1e-6
+    max_iterations: int = 500  # of each solve
 
 
 PARAMETERS = Parameters()
@@ -84,7 +85,8 @@ def climbed(data: str, loss: str, seed: int, parameters: Parameters) -> dict[str
         loss=LOSSES[loss],
     )
     plan = horizon_ladder(problem, [10.0**j for j in range(parameters.decades + 1)])
-    solve = solver(seed=seed, options=SolveOptions(tolerance=parameters.tolerance))
+    options = SolveOptions(tolerance=parameters.tolerance, max_iterations=parameters.max_iterations)
+    solve = solver(seed=seed, options=options)
     ladder = climb(plan, solve, starts=parameters.starts, interpolate=False)
     return ladder_report(ladder, parameters.tolerance, held_out)
 

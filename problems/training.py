@@ -258,7 +258,22 @@ class Start:
         return tried
 
     def follow(self, decisions: Array) -> SmoothedSolution:
-        """Solve from controls near an optimum: the exact problem first, then down the ladder."""
+        """Solve from controls near an optimum, which are kept if they are one already.
+
+        Otherwise the exact problem is tried first, then the ladder of smoothing widths. An optimum
+        that is the same for many problems, such as the interpolant of a distance loss, is so found
+        whatever other minima are near.
+        """
+        begin = time.perf_counter()
+        point = rollout(self.exact, decisions)
+        if all(np.isfinite(state).all() for state in point.states):
+            found = assess(self.exact, point, 0.0, self.options.tolerance, pinned=self.pinned)
+            if found.is_solved:
+                seconds = time.perf_counter() - begin
+                found = replace(
+                    found, backend_status="not run", iterations=0, solve_seconds=seconds
+                )
+                return SmoothedSolution(found, 0.0)
         return self.from_guess(decisions, is_near=True)
 
     def _exactly(self, decisions: Array) -> list[SmoothedSolution]:
