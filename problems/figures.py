@@ -152,8 +152,8 @@ def save_ladder_figure(
 def ladder_page(results: Sequence[Mapping[str, Any]]) -> Figure:
     """Error, distance from the limit, norm, and generalisation against T or 1 / lambda.
 
-    Lines are medians over the ladders and bands reach from the least to the largest; what is
-    predicted is drawn without markers.
+    Without a limit its panel shows Lipschitz constants. Lines are medians over the ladders and
+    bands reach from the least to the largest; what is predicted is drawn without markers.
     """
     with _styled():
         figure = Figure(figsize=(9.5, 6.8), layout="constrained")
@@ -171,15 +171,17 @@ def ladder_page(results: Sequence[Mapping[str, Any]]) -> Figure:
             },
         )
         errors.set(title="training error", xscale="log", xlabel=label)
-        _ladder_lines(
-            gaps,
-            results,
-            {
+        if any(r["interpolation"] for r in results):
+            title = "distance from the minimal-norm limit"
+            lines = {
                 "norm_gap": (r"$|v^*|^2-|v|^2$", "o-"),
                 "distance_to_interpolant": (r"$|v-v^*|$", "s-"),
-            },
-        )
-        gaps.set(title="distance from the minimal-norm limit", xscale="log", xlabel=label)
+            }
+        else:
+            title = "Lipschitz constant of the network"
+            lines = {"lipschitz_bound": ("bound", "--"), "lipschitz_sampled": ("sampled", "o-")}
+        _ladder_lines(gaps, results, lines)
+        gaps.set(title=title, xscale="log", xlabel=label)
         _ladder_lines(norms, results, {"rescaled_norm_squared": ("$|v|^2$", "o-")}, log=False)
         limits = [r["interpolation"]["control_energy"] for r in results if r["interpolation"]]
         if limits:
@@ -201,7 +203,7 @@ def ladder_page(results: Sequence[Mapping[str, Any]]) -> Figure:
             if axes.lines:
                 axes.legend(frameon=False)
             else:
-                axes.text(0.5, 0.5, "does not apply", ha="center", transform=axes.transAxes)
+                axes.set_axis_off()
         title = f"fixed: {results[0]['held_fixed']}"
         if len(results) > 1:
             title += f"; median and range of {len(results)} ladders"
