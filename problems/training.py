@@ -385,7 +385,7 @@ def tip_distances(pinned: StagedProblem, trajectory: Trajectory) -> Array:
 def tip_multipliers(pinned: StagedProblem, certificate: Certificate) -> Array:
     """|p_i| of every member relative to the radius alpha / N of the ball; 0 for free ones, (N,)."""
     radius = pinned.stages[-1].rows.weight[0] / PIN_WEIGHT
-    size = np.linalg.norm(certificate.multipliers[pinned.intervals], axis=1) / radius
+    size = np.linalg.norm(certificate.multipliers.rows[pinned.intervals], axis=1) / radius
     return np.where(np.isfinite(size), size, np.inf)
 
 
