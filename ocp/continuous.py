@@ -85,7 +85,8 @@ class ContinuousSolution(Solution):
 
     def state(self, times: ArrayLike | None = None) -> Array:
         """(Q, n) for one member, (Q, N, n) for several; at the nodes by default."""
-        return self._squeeze(self.path.state(self.times if times is None else times))
+        values = self.path.state(self.times if times is None else times)
+        return self._squeeze(values[:, :, : self._declared])
 
     def control(self, times: ArrayLike | None = None) -> Array:
         """(Q, m); at the nodes by default, at a jump from the right."""
@@ -106,7 +107,14 @@ class ContinuousSolution(Solution):
         where = self.times if times is None else np.atleast_1d(np.asarray(times, dtype=float))
         values = interpolate_rows(self.times, np.stack(self.certificate.costates), where)
         values = self._squeeze(values)
-        return values if component is None else values[..., self._component(component)]
+        if component is None:
+            return values[..., : self._declared]
+        return values[..., self._component(component)]
+
+    @property
+    def _declared(self) -> int:
+        """Components of the state that the user gave; integrals of conditions come after them."""
+        return self.problem.state.numel() - self.problem.integrals
 
     def _component(self, component: str | ca.SX) -> int:
         names = self.problem.state_names
@@ -299,7 +307,10 @@ class ContinuousSolution(Solution):
         if kind == "state":
             halves = grid.steps / 2
             shares = np.concatenate([[0.0], halves]) + np.concatenate([halves, [0.0]])
-            values = np.stack(multipliers.state_bounds) / (shares * unit)[:, None, None]
+            values = np.stack(multipliers.state_bounds)
+            free = self.problem.free_initial
+            values[0][:, free] += decisions[decisions.size - int(free.sum()) :]
+            values = values / (shares * unit)[:, None, None]
             return Dual(self.times, self._squeeze(values)[..., places])
         m, position = self.problem.control.numel(), 0
         times, found = [], []

@@ -81,7 +81,7 @@ class HorizonExpression:
 
     def _with(self, other: object, combine: Callable[[ca.SX, ca.SX], ca.SX]) -> HorizonExpression:
         right = self._lift(other)
-        atoms = (*self.atoms, *right.atoms)
+        atoms = tuple({id(atom): atom for atom in (*self.atoms, *right.atoms)}.values())
         kinds = {atom.kind for atom in atoms}
         if Kind.PATH in kinds and len(kinds) > 1:
             raise ValueError(
@@ -174,6 +174,19 @@ class Condition:
     upper: ArrayLike
     name: str
     weight: float = np.inf
+
+    def __post_init__(self) -> None:
+        size = self.expression.value.numel()
+        for side in ("lower", "upper"):
+            bound = np.asarray(getattr(self, side), dtype=float).ravel()
+            if bound.size not in (1, size):
+                raise ValueError(
+                    f"{self.name} has {size} components but {bound.size} values to compare with; "
+                    f"give one number, or {size}."
+                )
+            if np.isnan(bound).any():
+                raise ValueError(f"{self.name} is compared with NaN; give numbers.")
+            object.__setattr__(self, side, np.broadcast_to(bound, (size,)).copy())
 
     @classmethod
     def of(cls, left: HorizonExpression, right: object, low: float, high: float) -> Condition:

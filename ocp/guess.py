@@ -29,7 +29,8 @@ class Guess:
     or a function of time.
 
     Args:
-        state: by default lines between the values that the problem fixes at the ends, or else
+        state: of the components that were declared, or of integrals in conditions as well; by
+            default lines between the values that the problem fixes at the ends, or else
             held at the initial values; clipped to the bounds.
         control: by default zero, or the middle of its bounds if zero is not inside them.
         parameter: one value per parameter; by default 1, or the middle of its bounds if 1 is not
@@ -47,6 +48,10 @@ class Guess:
     noise: float = 0.0
     seed: int = 0
     simulate: bool = False
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.noise) and self.noise >= 0):
+            raise ValueError(f"guess.noise must be >= 0 and finite, got {self.noise}.")
 
     def on(self, transcription: Transcription) -> Trajectory:
         """The guess on the grid of a transcription.
@@ -83,13 +88,20 @@ class Guess:
             states = [boundary_lines(problem, fraction) for fraction in fractions]
             locals_ = [[boundary_lines(problem, point) for point in points] for points in inner]
         else:
-            sampled = sample("state", state, fractions, n)
-            states = [np.tile(row, (problem.members, 1)) for row in sampled]
+
+            def sample_states(where: Array) -> list[Array]:
+                """Of every member; integrals that pose the problem keep their own lines."""
+                width = n if _width(state) == n else n - problem.integrals
+                own = sample("state", state, where, width)
+                lines = [boundary_lines(problem, fraction) for fraction in where]
+                return [
+                    np.hstack([np.tile(row, (problem.members, 1)), line[:, own.shape[1] :]])
+                    for row, line in zip(own, lines, strict=True)
+                ]
+
+            states = sample_states(fractions)
             states[0] = _start(problem, states[0])
-            locals_ = [
-                [np.tile(row, (problem.members, 1)) for row in sample("state", state, points, n)]
-                for points in inner
-            ]
+            locals_ = [sample_states(points) for points in inner]
         flat = [np.hstack([np.zeros((problem.members, 0)), *values]) for values in locals_]
         has_locals = any(values.shape[1] for values in flat)
         flat.append(np.zeros((problem.members, 0)))
@@ -228,6 +240,12 @@ def terminal_values(problem: OptimalControlProblem) -> Array:
     return values
 
 
+def _width(values: Values) -> int:
+    """Number of components that values of any form have."""
+    sample = values(0.0) if callable(values) else values
+    return int(np.atleast_1d(np.asarray(sample, dtype=float)).shape[-1])
+
+
 def _start(problem: OptimalControlProblem, guess: Array) -> Array:
     given = np.asarray(problem.initial_state, dtype=float)
     return np.where(np.isnan(given), guess, given)
@@ -245,6 +263,8 @@ def _sample(name: str, values: Values, fractions: Array, times: Array, size: int
         table = np.array(rows, dtype=float).reshape(len(times), size)
     else:
         array = np.asarray(values, dtype=float)
+        if size == 1 and array.ndim == 1:
+            array = array[:, None]
         if array.ndim <= 1:
             array = np.broadcast_to(array, (1, size)) if array.size in (1, size) else array
         if array.ndim != 2 or array.shape[1] != size or not len(array):

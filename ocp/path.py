@@ -25,6 +25,7 @@ from ocp.stages import Array
 from ocp.trajectory import Trajectory
 
 UNLIMITED = (np.array(-np.inf), np.array(np.inf))
+WITHIN = 1e-9  # of an interval, to stay inside it
 AVERAGED = 4  # Gauss nodes for the mean of a control over an interval
 
 
@@ -241,12 +242,14 @@ class Path:
         controls, inner = [], []
         nodes, weights = np.polynomial.legendre.leggauss(AVERAGED)
         for k, (node, step) in enumerate(zip(grid.nodes[:-1], grid.steps, strict=True)):
-            points = times(transcription.stage_points(k)[0])
+            # A stage at the end of an interval has a control of that interval.
+            inside = np.minimum(transcription.stage_points(k)[0], node + (1.0 - WITHIN) * step)
+            points = times(inside)
             if transcription.control_per_stage:
                 controls.append(self.control(points).ravel())
             else:
-                inside = times(node + step * (nodes + 1) / 2)
-                controls.append(weights @ self.control(inside) / 2)
+                average = weights @ self.control(times(node + step * (nodes + 1) / 2)) / 2
+                controls.append(average)
             explicit = transcription.tableaux[k].is_explicit
             values = self.state(points[:0] if explicit else points)
             inner.append(values.transpose(1, 0, 2).reshape(values.shape[1], -1))

@@ -104,6 +104,7 @@ class _Builder:
 
     def __post_init__(self) -> None:
         self.clock = ca.SX.sym("t") if self.time is None else self.time
+        self._clock_hash = self.clock.element_hash()
         self.start = ca.SX.sym("start", self.state.numel())
         for name, symbols in (("state", self.state), ("control", self.control)):
             if not symbols.is_valid_input():
@@ -175,9 +176,11 @@ class _Builder:
         if not all(entry.is_symbolic() for entry in entries):
             return None
         hashes = [entry.element_hash() for entry in entries]
-        return hashes if len(set(hashes)) == len(hashes) else None
+        return None if self._clock_hash in hashes or len(set(hashes)) < len(hashes) else hashes
 
     def _is_parameter(self, value: HorizonExpression) -> bool:
+        if any(atom.kind is Kind.INTEGRAL for atom in value.atoms):
+            return False
         expressions = ca.vertcat(*[atom.expression for atom in value.atoms])
         return not ca.depends_on(expressions, ca.vertcat(self.state, self.control, self.clock))
 
@@ -198,7 +201,8 @@ class _Builder:
         for symbol, value in zip(symbols, values, strict=True):
             if symbol not in known:
                 raise ValueError(
-                    f"condition {name!r} fixes the start of something that is not a state."
+                    f"condition {name!r} fixes the start of something that is not a state; the "
+                    "control has no value of its own there."
                 )
             before = self.initial_value.setdefault(symbol, float(value))
             if before != float(value):
@@ -236,8 +240,9 @@ class _Builder:
                 return self._lift(atom.expression)
             if atom.kind is Kind.POINT:
                 raise ValueError(
-                    f"{name!r} couples a time inside the horizon with other times, which it may "
-                    "not; carry the value along as a further state."
+                    f"{name} is not a sum of terms at single times inside the horizon; write a "
+                    "function of one time inside, as in at(t, (x - 1)**2), and carry an earlier "
+                    "value along as a further state."
                 )
             if ca.depends_on(atom.expression, self.control):
                 raise ValueError(
@@ -314,6 +319,7 @@ class _Builder:
             initial=start if used else ca.SX(0, 1),
             maximize=is_maximum,
             bound_names=self._bound_names(state),
+            integrals=len(self.lifted),
         )
 
     def _with_positive_horizon(self) -> None:

@@ -136,6 +136,8 @@ class OptimalControlProblem:
         time: symbol t.
         initial: (n,) symbols of a member's initial state, to couple start and end.
         maximize: whether the cost is to be maximised; exact penalties still count against it.
+        integrals: how many of the last components of the state are integrals that start at 0 and
+            were added to pose the problem.
         bound_names: further names for the bounds of states, controls or parameters, with their
             symbols.
 
@@ -168,6 +170,7 @@ class OptimalControlProblem:
     initial: ca.SX = field(default_factory=_empty)
     maximize: bool = False
     bound_names: Mapping[str, ca.SX] = field(default_factory=dict)
+    integrals: int = 0
 
     def __post_init__(self) -> None:
         n = self.state.numel()

@@ -27,6 +27,7 @@ from ocp.path import Model, Path, Steps
 from ocp.stages import Array
 
 ACCURACY = 1e-12  # relative, of the adaptive integration
+STIFF_ACCURACY = 1e-10  # where every digit costs more steps
 STIFF = 50.0  # a step times the growth of its rate beyond this is stiff
 COARSE = 1e-2  # relative defect or violation that makes a solution one of another problem
 INSIDE = 7  # points inside a step at which path constraints are looked at
@@ -190,7 +191,7 @@ def _integrate(group: Steps, model: Model, parameters: Array, sizes: Array) -> t
     batches += [np.array([k]) for k in np.flatnonzero(stiff)]
     for batch in batches:
         is_stiff = bool(stiff[batch[0]])
-        x, cost = _solve(group, model, parameters, sizes, batch, "Radau" if is_stiff else "DOP853")
+        x, cost = _solve(group, model, parameters, sizes, batch, is_stiff=is_stiff)
         ends[batch], costs[batch] = x, cost
     return ends, costs
 
@@ -215,7 +216,8 @@ def _solve(
     parameters: Array,
     sizes: Array,
     batch: np.ndarray,
-    method: str,
+    *,
+    is_stiff: bool,
 ) -> tuple[Array, Array]:
     """All steps of a batch as one system over [0, 1]; the states in units of their sizes."""
     start, length = group.start[batch], group.length[batch]
@@ -231,11 +233,11 @@ def _solve(
         return np.concatenate([scaled.ravel(), length * running.sum(axis=1) / cost_size])
 
     initial = np.concatenate([(group.before[batch] / sizes).ravel(), np.zeros(len(batch))])
-    y = _adaptive(rate, initial, method)
+    y = _adaptive(rate, initial, is_stiff=is_stiff)
     return y[: -len(batch)].reshape(shape) * sizes, y[-len(batch) :] * cost_size
 
 
-def _adaptive(rate: Callable[[float, Array], Array], initial: Array, method: str) -> Array:
+def _adaptive(rate: Callable[[float, Array], Array], initial: Array, *, is_stiff: bool) -> Array:
     """The state at 1; not a number where the integration breaks down."""
     left = MOST_EVALUATIONS
 
@@ -250,9 +252,9 @@ def _adaptive(rate: Callable[[float, Array], Array], initial: Array, method: str
         try:
             found = solve_ivp(
                 *(counted, (0.0, 1.0), initial),
-                method=method,
-                rtol=ACCURACY,
-                atol=ACCURACY,
+                method="Radau" if is_stiff else "DOP853",
+                rtol=STIFF_ACCURACY if is_stiff else ACCURACY,
+                atol=STIFF_ACCURACY if is_stiff else ACCURACY,
                 t_eval=[1.0],
             )
         except _BrokenDownError:

@@ -237,6 +237,9 @@ def scaled_rows(problem: OptimalControlProblem, guess: Trajectory) -> OptimalCon
         for constraint in constraints:
             slopes = ca.Function("s", arguments, [ca.jacobian(constraint.expression, variables)])
             found = np.max([np.abs(slopes(*point).full()).max(axis=1) for point in points], axis=0)
+            limits = np.abs([np.asarray(constraint.lower), np.asarray(constraint.upper)])
+            nearest = np.where(np.isfinite(limits) & (limits > 0), limits, np.inf).min(axis=0)
+            found = np.where(found > 0, found, nearest)  # flat at the guess
             size = np.ones_like(found) if constraint.is_soft else _power_of_ten(found)
             converted.append(
                 replace(

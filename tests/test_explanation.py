@@ -79,7 +79,8 @@ BROKEN = {
     ),
     "a state that is driven to a singularity": Broken(
         lambda: solve(
-            scalar(U * ca.sqrt(Y), at_start(Y) == 1, minimize=at_end((Y + 1) ** 2) + 1e-3 * ENERGY)
+            scalar(U * ca.sqrt(Y), at_start(Y) == 1, minimize=at_end((Y + 1) ** 2) + 1e-3 * ENERGY),
+            tableau=RK4,
         ),
         Status.INVALID_NUMBER,
         ("last point", r"derivative of the dynamics of y\[layer \d+\]", "by a bound"),
