@@ -30,7 +30,17 @@ from pathlib import Path
 
 import casadi as ca
 
-from ocp import RK4, Constraint, OptimalControlProblem, Solution, Status, TimeGrid, solve
+from ocp import (
+    RK4,
+    Solution,
+    Status,
+    along_path,
+    at_end,
+    at_start,
+    integral,
+    pose,
+    solve,
+)
 from problems.classic import CLASSICS, ClassicProblem, minimal_time_too_short, solve_classic
 from problems.literature import LITERATURE
 from problems.report import cell
@@ -64,16 +74,15 @@ COMPARISON = (
 def van_der_pol(N: int) -> Solution:
     """By ocp."""
     x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
-    problem = OptimalControlProblem(
+    problem = pose(
         state=x,
         control=u,
         dynamics=ca.vertcat(x[1], (1 - x[0] ** 2) * x[1] - x[0] + u),
         horizon=2.0,
-        initial_state=[1.0, 0.0],
-        running_cost=ca.sumsqr(x) / 2,
-        control_cost=u**2 / 2,
+        minimize=integral(ca.sumsqr(x) + u**2) / 2,
+        subject_to=[at_start(x) == [1.0, 0.0]],
     )
-    return solve(problem, TimeGrid.uniform(N, 2.0), RK4)
+    return solve(problem, N, RK4)
 
 
 def van_der_pol_opti(N: int) -> ca.Opti:
@@ -103,16 +112,15 @@ def van_der_pol_opti(N: int) -> ca.Opti:
 def double_integrator(N: int) -> Solution:
     """By ocp."""
     x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
-    problem = OptimalControlProblem(
+    problem = pose(
         state=x,
         control=u,
         dynamics=ca.vertcat(x[1], u),
         horizon=1.0,
-        initial_state=[-1.0, 0.0],
-        control_cost=u**2 / 2,
-        terminal_constraints=[Constraint("rest", x)],
+        minimize=integral(u**2) / 2,
+        subject_to=[at_start(x) == [-1.0, 0.0], at_end(x) == 0.0],
     )
-    return solve(problem, TimeGrid.uniform(N), RK4)
+    return solve(problem, N, RK4)
 
 
 def double_integrator_opti(N: int) -> ca.Opti:
@@ -139,19 +147,20 @@ def double_integrator_opti(N: int) -> ca.Opti:
 def minimal_time(N: int) -> Solution:
     """By ocp."""
     x, u, T = ca.SX.sym("x", 2), ca.SX.sym("u"), ca.SX.sym("T")
-    problem = OptimalControlProblem(
+    problem = pose(
         state=x,
         control=u,
         dynamics=ca.vertcat(x[1], u),
         horizon=T,
-        initial_state=[0.0, 0.0],
-        parameter=T,
-        parameter_bounds=(0.1, 10.0),
-        parameter_cost=T,
-        control_bounds=(-1.0, 1.0),
-        terminal_constraints=[Constraint("arrive", x, [1.0, 0.0], [1.0, 0.0])],
+        minimize=at_end(T),
+        subject_to=[
+            at_start(x) == 0.0,
+            at_end(x) == [1.0, 0.0],
+            along_path(u).within(-1.0, 1.0),
+            at_end(T).within(0.1, 10.0),
+        ],
     )
-    return solve(problem, TimeGrid.uniform(N), RK4)
+    return solve(problem, N, RK4)
 
 
 def minimal_time_opti(N: int) -> ca.Opti:

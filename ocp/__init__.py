@@ -2,11 +2,19 @@
 
 from ocp.certificate import Certificate, certify
 from ocp.continuation import MultiStart, multi_start
+from ocp.continuous import ContinuousSolution, Dual
 from ocp.discretize import discretize
+from ocp.expressions import along_path, at, at_end, at_start, integral
 from ocp.grid import TimeGrid
+from ocp.guess import Guess
+from ocp.linear_solvers import LinearSolver, available_linear_solvers
 from ocp.method import Method
 from ocp.nlp import Iteration, Status
-from ocp.problem import FREE, Constraint, OptimalControlProblem
+from ocp.nlp_solvers import NLPSolver
+from ocp.pose import pose
+from ocp.problem import FREE, Constraint, InteriorPoint, OptimalControlProblem
+from ocp.refinement import Refinement, refine
+from ocp.reintegration import ErrorEstimate
 from ocp.runge_kutta import (
     EULER,
     GAUSS_LEGENDRE_2,
@@ -19,7 +27,10 @@ from ocp.runge_kutta import (
     RADAU_IIA_5,
     RK4,
     ButcherTableau,
+    gauss_legendre,
+    radau_iia,
 )
+from ocp.scaling import Scaling
 from ocp.solution import Solution
 from ocp.solve import SolveOptions, solve, solve_staged
 from ocp.stages import StagedProblem
@@ -40,20 +51,39 @@ __all__ = [
     "ButcherTableau",
     "Certificate",
     "Constraint",
+    "ContinuousSolution",
+    "Dual",
+    "ErrorEstimate",
+    "Guess",
+    "InteriorPoint",
     "Iteration",
+    "LinearSolver",
     "Method",
     "MultiStart",
+    "NLPSolver",
     "OptimalControlProblem",
+    "Refinement",
+    "Scaling",
     "Solution",
     "SolveOptions",
     "StagedProblem",
     "Status",
     "TimeGrid",
     "Trajectory",
+    "along_path",
+    "at",
+    "at_end",
+    "at_start",
+    "available_linear_solvers",
     "certify",
     "discretize",
+    "gauss_legendre",
+    "integral",
     "multi_start",
+    "pose",
+    "radau_iia",
     "random_guess",
+    "refine",
     "rollout",
     "solve",
     "solve_staged",

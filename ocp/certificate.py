@@ -8,8 +8,9 @@ rows and bounds, with the right signs, such that
     z^T (d^2 L/du^2) z >= 0   for all z with G z = 0          (second order)
 
 where G is the derivative of the active rows. A soft row of weight w is a kink of the cost: away
-from its bounds its multiplier is 0 or +-w, at a bound it may be anything in between. The
-multipliers are found here by bounded least squares; nothing is taken from an optimiser.
+from its bounds its multiplier is 0 or +-w, at a bound it may be anything in between. Whoever claims
+a minimum may propose multipliers: that these satisfy the conditions is proved here, whatever their
+origin. Where there is no proposal, or it does not hold, bounded least squares look for others.
 
 For an autonomous problem the Hamiltonian is constant along an optimum, up to the scheme's order:
 
@@ -20,7 +21,7 @@ Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), sections 12.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,7 +31,6 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ocp.condensing import (
     Linearization,
-    Multipliers,
     ReducedGradient,
     StageValues,
     adjoint,
@@ -39,8 +39,11 @@ from ocp.condensing import (
     reduced_hessian,
     reduced_jacobian,
 )
-from ocp.diagnosis import Offender, not_finite, offenders
+from ocp.diagnosis import Offender, component_sizes, not_finite, offenders
+from ocp.full_space import GROWTH, adjoint_terms, growth, is_minimum
+from ocp.full_space import stationarity as full_space_stationarity
 from ocp.method import Machine, Method, Sizes
+from ocp.multipliers import KKTMultipliers
 from ocp.riccati import RiccatiCurvature, is_positive_definite, is_separable
 from ocp.stages import Array, StagedProblem
 from ocp.trajectory import Trajectory, decision_bounds
@@ -48,6 +51,8 @@ from ocp.trust_region import Solver
 
 ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size, counts as active
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
+NEARLY_ACTIVE = 1e-3  # a limit farther off than this, relative to its size, is not active
+PROPOSAL = 1e-10  # multipliers that leave at most this relative residual are not improved on
 KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at the end
 MOST_OFFENDERS = 5  # named in a certificate
 DENSE_LIMIT = 300  # up to this size all eigenvalues are computed, beyond it one by Lanczos
@@ -64,9 +69,12 @@ class Certificate:
     Args:
         stationarity: largest component of the Lagrangian's gradient in the decisions, relative to
             the largest sum of the absolute values of the terms that cancel in it, or to the
-            smallest eigenvalue below times the largest decision (at least 1) if that is larger:
-            then it bounds the relative error of the decisions to first order.
-        dynamics: largest defect Phi_k(x^k) - x^{k+1}, relative to the largest state (at least 1).
+            size of the smallest eigenvalue below (a negative one capped by that of the cost) times
+            the largest decision (at least 1) if that is larger: at a minimum it then bounds the
+            relative error of the decisions to first order. Products of a
+            multiplier and the distance to its limit count as well, relative likewise.
+        dynamics: largest defect Phi_k(x^k) - x^{k+1}, relative to the largest value of that
+            component of the state (at least 1).
         constraints: largest violation of a hard row or a bound, relative to the bound (at least 1).
         min_reduced_hessian_eigenvalue: smallest eigenvalue of the Hessian of the Lagrangian in the
             decisions, on the null space of the active rows, in units of the cost per unit of
@@ -78,7 +86,7 @@ class Certificate:
             values of its two terms; None if it is not conserved.
         directions: number of free directions that the second-order test looked at.
         costates: of all stages, each (N, n_k).
-        multipliers: of the rows of every stage (N, r_k), then of every shared term (1, r).
+        multipliers: of rows and bounds.
         worst: the most violated groups of constraints and defects, the largest first.
     """
 
@@ -90,7 +98,7 @@ class Certificate:
     energy_drift: float | None
     directions: int
     costates: tuple[Array, ...]
-    multipliers: Multipliers
+    multipliers: KKTMultipliers
     worst: tuple[Offender, ...]
 
     def is_stationary(self, tolerance: float) -> bool:
@@ -99,12 +107,20 @@ class Certificate:
         return all(residual <= tolerance for residual in residuals)
 
 
-def certify(staged: StagedProblem, trajectory: Trajectory) -> Certificate:
-    """Test a trajectory against the conditions of the module's docstring."""
+def certify(
+    staged: StagedProblem, trajectory: Trajectory, proposal: KKTMultipliers | None = None
+) -> Certificate:
+    """Test a trajectory against the conditions of the module's docstring.
+
+    Args:
+        staged: the problem.
+        trajectory: states, controls and parameters.
+        proposal: multipliers that are claimed to satisfy the conditions, such as an optimiser's.
+    """
     linearization = linearize(staged, trajectory)
     if not_finite(linearization) is not None:
         return _invalid(linearization)
-    conditions = _Conditions(linearization)
+    conditions = _Conditions(linearization, proposal)
     curvature = conditions.curvature
     found = offenders(linearization)
     violations = [offender.size for offender in found if offender.kind != "defect"]
@@ -135,21 +151,30 @@ def _invalid(linearization: Linearization) -> Certificate:
         energy_drift=None,
         directions=staged.decision_size,
         costates=tuple(np.full_like(state, np.nan) for state in linearization.trajectory.states),
-        multipliers=tuple(np.full_like(values.rows, np.nan) for values in blocks),
+        multipliers=KKTMultipliers(
+            tuple(np.full_like(values.rows, np.nan) for values in blocks),
+            tuple(np.full_like(state, np.nan) for state in linearization.trajectory.states),
+            np.full(staged.decision_size, np.nan),
+        ),
         worst=(),
     )
 
 
 def dynamics_residual(linearization: Linearization) -> float:
-    """Largest defect or residual of a stage's equations, relative to the largest state or 1."""
+    """Largest defect or residual of a stage's equations, relative to its component or 1."""
     states = linearization.trajectory.states
-    scale = max(1.0, max(float(np.abs(x).max(initial=0.0)) for x in states))
-    defects = [
-        float(np.abs(values.successor - states[k + 1]).max(initial=0.0))
-        for k, values in enumerate(linearization.stages[:-1])
-    ]
-    equations = [float(np.abs(v.equations).max(initial=0.0)) for v in linearization.stages]
-    return max(*defects, *equations) / scale
+    sizes = component_sizes(states)
+    residuals = [0.0]
+    for k, values in enumerate(linearization.stages):
+        if k < linearization.staged.intervals:
+            defects = np.abs(values.successor - states[k + 1]) / sizes[k + 1]
+            residuals.append(float(defects.max(initial=0.0)))
+        if values.equations.size:
+            # The local unknowns of a stage are copies of its state: stage values.
+            repeats = -(-values.equations.shape[1] // sizes[k].size)
+            equations = np.abs(values.equations) / np.tile(sizes[k], repeats)
+            residuals.append(float(equations.max(initial=0.0)))
+    return max(residuals)
 
 
 def energy_drift(linearization: Linearization, costates: tuple[Array, ...]) -> float | None:
@@ -192,71 +217,203 @@ class _Curvature:
     directions: int
 
 
-class _Conditions:
-    """Multipliers of the active rows, and what is left of the gradient."""
+@dataclass(frozen=True, eq=False)
+class _FirstOrder:
+    """Multipliers with what follows from them.
 
-    def __init__(self, linearization: Linearization) -> None:
+    Args:
+        multipliers: of rows and bounds.
+        costates: of all stages, by the adjoint recursion with these multipliers.
+        gradient: of the Lagrangian in the decisions, bounds of the decisions left out.
+        residual: largest component of the Lagrangian's gradient.
+        complementarity: largest product of a multiplier and the distance to its limit.
+    """
+
+    multipliers: KKTMultipliers
+    costates: tuple[Array, ...]
+    gradient: ReducedGradient
+    residual: float
+    complementarity: float
+
+
+class _Conditions:
+    """The best multipliers at hand, and what is left of the gradient."""
+
+    def __init__(self, linearization: Linearization, proposal: KKTMultipliers | None) -> None:
         self.linearization = linearization
         self.staged = linearization.staged
-        blocks = (*linearization.stages, *linearization.shared)
-        self._active = [_active(values) for values in blocks]
-        self._base = tuple(_settled_multipliers(values) for values in blocks)
+        self.proposal = proposal
+        self._blocks = (*linearization.stages, *linearization.shared)
+        self._base = tuple(_settled_multipliers(values) for values in self._blocks)
 
     @cached_property
-    def _state_bounds(self) -> list[tuple[np.ndarray, np.ndarray, Array, Array]]:
-        """Of every stage: members, components and intervals of the states at a bound."""
-        found = []
-        for k, stage in enumerate(self.staged.stages):
-            x = self.linearization.trajectory.states[k]
-            lower, upper = (np.broadcast_to(b, x.shape) for b in stage.state_bounds)
-            at_lower, at_upper = _touches(x, lower), _touches(x, upper)
-            i, j = np.nonzero((at_lower | at_upper) & (k > 0))
-            intervals = _intervals(at_lower[i, j], at_upper[i, j], np.inf)
-            found.append((i, j, *intervals))
-        return found
+    def _base_gradient(self) -> ReducedGradient:
+        """With no multipliers but those of clearly violated soft rows."""
+        costates = adjoint(self.linearization, self._base)
+        return reduced_gradient(self.linearization, costates, self._base)
+
+    @cached_property
+    def is_unstable(self) -> bool:
+        """Whether the states are to be kept, and there are costates to test."""
+        proposed = self.proposal is not None and bool(self.proposal.costates)
+        return proposed and growth(self.linearization) > GROWTH
+
+    @cached_property
+    def _cost_scale(self) -> float:
+        """What a change of the decisions by their own size changes in the cost, to first order."""
+        decisions = self.linearization.trajectory.decisions
+        size = max(1.0, float(np.abs(decisions).max(initial=0.0)))
+        return float(self._base_gradient.terms.max(initial=0.0)) * size
+
+    @cached_property
+    def _limits(self) -> tuple[list[_Limits], list[_Limits], _Limits]:
+        """Of the rows of every block, of the bounds of states, and of the decisions' bounds."""
+        staged, trajectory = self.staged, self.linearization.trajectory
+        proposal, scale = self.proposal, self._cost_scale
+        rows, states = [], []
+        for b, values in enumerate(self._blocks):
+            bounds = values.bounds
+            y = None if proposal is None else proposal.rows[b]
+            rows.append(_limits(values.rows, bounds.lower, bounds.upper, bounds.weight, y, scale))
+        for k, stage in enumerate(staged.stages):
+            y = None if proposal is None else proposal.state_bounds[k]
+            found = _limits(trajectory.states[k], *stage.state_bounds, np.inf, y, scale)
+            states.append(found if k else found.without_any())
+        y = None if proposal is None else proposal.decision_bounds[None]
+        bounds_of_decisions = decision_bounds(staged)
+        return (
+            rows,
+            states,
+            _limits(trajectory.decisions[None], *bounds_of_decisions, np.inf, y, scale),
+        )
 
     @cached_property
     def rows(self) -> _ActiveRows:
         """All active rows: of stages, state bounds, shared terms, then bounds of decisions."""
         staged, linearization = self.staged, self.linearization
+        of_rows, of_states, of_decisions = self._limits
         seeds, lower, upper = [], [], []
         for k, values in enumerate(linearization.stages):
-            i, r, low, high = self._active[k]
-            members, components, state_low, state_high = self._state_bounds[k]
+            i, r = np.nonzero(of_rows[k].is_active)
+            members, components = np.nonzero(of_states[k].is_active)
             unit = np.zeros((members.size, values.function.unknowns))
             unit[np.arange(members.size), components] = 1.0
             derivative = np.vstack([values.row_jacobian[i, r], unit])
             seeds.append((np.concatenate([i, members]), derivative))
-            lower += [low, state_low]
-            upper += [high, state_high]
+            lower += [of_rows[k].low[i, r], of_states[k].low[members, components]]
+            upper += [of_rows[k].high[i, r], of_states[k].high[members, components]]
         parts = [reduced_jacobian(linearization, seeds)]
         for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
-            _, r, low, high = self._active[len(staged.stages) + s]
+            limits = of_rows[len(staged.stages) + s]
+            _, r = np.nonzero(limits.is_active)
             part = np.zeros((r.size, staged.decision_size))
             part[:, staged.shared_index(term)] = values.row_jacobian[0, r]
             parts.append(part)
-            lower.append(low)
-            upper.append(high)
-        decisions = linearization.trajectory.decisions
-        bound_lower, bound_upper = decision_bounds(staged)
-        at_lower, at_upper = _touches(decisions, bound_lower), _touches(decisions, bound_upper)
-        at_bound = np.flatnonzero(at_lower | at_upper)
-        low, high = _intervals(at_lower[at_bound], at_upper[at_bound], np.inf)
+            lower.append(limits.low[0, r])
+            upper.append(limits.high[0, r])
+        _, at_bound = np.nonzero(of_decisions.is_active)
         unit = np.zeros((at_bound.size, staged.decision_size))
         unit[np.arange(at_bound.size), at_bound] = 1.0
         parts.append(unit)
-        lower.append(low)
-        upper.append(high)
+        lower.append(of_decisions.low[0, at_bound])
+        upper.append(of_decisions.high[0, at_bound])
         return _ActiveRows(np.vstack(parts), np.concatenate(lower), np.concatenate(upper))
 
+    def _gather(self, multipliers: KKTMultipliers) -> Array:
+        """The active rows' multipliers, less what is settled, in the order of `rows`."""
+        of_rows, of_states, of_decisions = self._limits
+        rows = [y - base for y, base in zip(multipliers.rows, self._base, strict=True)]
+        parts = []
+        for k in range(len(self.staged.stages)):
+            parts.append(rows[k][of_rows[k].is_active])
+            parts.append(multipliers.state_bounds[k][of_states[k].is_active])
+        for b in range(len(self.staged.stages), len(rows)):
+            parts.append(rows[b][of_rows[b].is_active])
+        parts.append(multipliers.decision_bounds[of_decisions.is_active[0]])
+        return np.concatenate(parts)
+
+    def _scatter(self, values: Array) -> KKTMultipliers:
+        """The inverse of `_gather`, zero where nothing is active."""
+        of_rows, of_states, of_decisions = self._limits
+        position = 0
+
+        def take(limits: _Limits, target: Array) -> None:
+            nonlocal position
+            count = int(limits.is_active.sum())
+            target[limits.is_active] += values[position : position + count]
+            position += count
+
+        rows = [base.copy() for base in self._base]
+        bounds = [np.zeros_like(limits.low) for limits in of_states]
+        decisions = np.zeros((1, self.staged.decision_size))
+        for k in range(len(self.staged.stages)):
+            take(of_rows[k], rows[k])
+            take(of_states[k], bounds[k])
+        for b in range(len(self.staged.stages), len(rows)):
+            take(of_rows[b], rows[b])
+        take(of_decisions, decisions)
+        return KKTMultipliers(tuple(rows), tuple(bounds), decisions[0])
+
+    def _follow(self, multipliers: KKTMultipliers) -> _FirstOrder:
+        """What follows from multipliers."""
+        linearization = self.linearization
+        of_rows, of_states, of_decisions = self._limits
+        if self.is_unstable:
+            start = adjoint_terms(linearization, multipliers)[0][0]
+            costates = (start, *multipliers.costates[1:])
+            multipliers = replace(multipliers, costates=costates)
+        else:
+            costates = adjoint(linearization, multipliers.rows, multipliers.state_bounds)
+        gradient = reduced_gradient(linearization, costates, multipliers.rows)
+        residual = np.abs(gradient.value + multipliers.decision_bounds).max(initial=0.0)
+        products = [
+            *map(_Limits.complementarity, of_rows, multipliers.rows),
+            *map(_Limits.complementarity, of_states, multipliers.state_bounds),
+            of_decisions.complementarity(multipliers.decision_bounds[None]),
+        ]
+        return _FirstOrder(multipliers, costates, gradient, float(residual), max(products))
+
     @cached_property
-    def _row_values(self) -> Array:
+    def _first_order(self) -> _FirstOrder:
+        """The proposal if it holds, otherwise the better of it and least squares."""
+        candidates = []
+        if self.proposal is not None:
+            of_rows, of_states, of_decisions = self._limits
+            rows = tuple(map(_Limits.clip, of_rows, self.proposal.rows))
+            states = tuple(map(_Limits.clip, of_states, self.proposal.state_bounds))
+            decisions = of_decisions.clip(self.proposal.decision_bounds[None])[0]
+            costates = self.proposal.costates
+            proposed = KKTMultipliers(rows, states, decisions, costates)
+            candidates.append(self._follow(proposed))
+            if self.is_unstable or self._error(candidates[0]) <= PROPOSAL:
+                return candidates[0]
+        candidates.append(self._follow(self._scatter(self._least_squares())))
+        return min(candidates, key=self._error)
+
+    def _error(self, found: _FirstOrder) -> float:
+        """Residual and complementarity, relative to what cancels in the gradient."""
+        scale = self._gradient_scale(found)
+        if not np.isfinite(found.residual):
+            return np.inf
+        cost_scale = max(scale, self._cost_scale)
+        if self.is_unstable:
+            decisions = self.linearization.trajectory.decisions
+            cost_scale = scale * max(1.0, float(np.abs(decisions).max(initial=0.0)))
+        parts = ((found.residual, scale), (found.complementarity, cost_scale))
+        return max(part / size if size > 0 else (np.inf if part else 0.0) for part, size in parts)
+
+    def _gradient_scale(self, found: _FirstOrder) -> float:
+        """Largest of the terms that cancel in the gradient; active rows are among them."""
+        if self.is_unstable:
+            return float(found.gradient.terms.max(initial=0.0))
+        terms = np.maximum(found.gradient.terms, self._base_gradient.terms)
+        return float(terms.max(initial=0.0))
+
+    def _least_squares(self) -> Array:
         """Multipliers of `rows`, by bounded least squares."""
-        rows = self.rows
+        rows, gradient = self.rows, self._base_gradient.value
         if not rows.lower.size:
             return np.zeros(0)
-        costates = adjoint(self.linearization, self._base)
-        gradient = reduced_gradient(self.linearization, costates, self._base).value
         values = np.asarray(np.linalg.lstsq(rows.jacobian.T, -gradient, rcond=None)[0], dtype=float)
         if ((values >= rows.lower) & (values <= rows.upper)).all():
             return values
@@ -268,68 +425,50 @@ class _Conditions:
         result[free] = lsq_linear(rows.jacobian[free].T, target, bounds, method="bvls").x
         return result
 
-    @cached_property
-    def _distributed(self) -> tuple[Multipliers, list[Array], Array]:
-        """Multipliers of rows, of state bounds, and of the decisions' bounds, in full shape."""
-        staged, values, position = self.staged, self._row_values, 0
-        multipliers = [base.copy() for base in self._base]
-        bounds = [np.zeros((staged.members, stage.state_size)) for stage in staged.stages]
-        for b in range(len(multipliers)):
-            i, r, _, _ = self._active[b]
-            multipliers[b][i, r] += values[position : position + i.size]
-            position += i.size
-            if b < len(staged.stages):
-                members, components, _, _ = self._state_bounds[b]
-                bounds[b][members, components] = values[position : position + members.size]
-                position += members.size
-        return tuple(multipliers), bounds, self.rows.jacobian[position:].T @ values[position:]
+    @property
+    def multipliers(self) -> KKTMultipliers:
+        """Of rows and bounds."""
+        return self._first_order.multipliers
 
     @property
-    def multipliers(self) -> Multipliers:
-        """Of the rows of every stage and shared term."""
-        return self._distributed[0]
-
-    @cached_property
     def costates(self) -> tuple[Array, ...]:
         """By the adjoint recursion with these multipliers."""
-        return adjoint(self.linearization, self.multipliers, self._distributed[1])
-
-    @cached_property
-    def _gradient(self) -> ReducedGradient:
-        return reduced_gradient(self.linearization, self.costates, self.multipliers)
-
-    @cached_property
-    def _gradient_scale(self) -> float:
-        """Largest of the terms that cancel in the gradient; active rows are among them."""
-        base = reduced_gradient(
-            self.linearization, adjoint(self.linearization, self._base), self._base
-        )
-        return float(np.maximum(self._gradient.terms, base.terms).max(initial=0.0))
+        return self._first_order.costates
 
     @cached_property
     def stationarity(self) -> float:
-        """Relative residual of the gradient of the Lagrangian."""
-        at_bounds = self._distributed[2]
-        residual = float(np.abs(self._gradient.value + at_bounds).max(initial=0.0))
-        scale = self._gradient_scale
-        if not np.isfinite(residual):
+        """Relative residual of the gradient of the Lagrangian, complementarity included."""
+        found, decisions = self._first_order, self.linearization.trajectory.decisions
+        if not np.isfinite(found.residual):
             return np.inf
+        if self.is_unstable:
+            return max(
+                self._error(found), full_space_stationarity(self.linearization, found.multipliers)
+            )
+        scale = self._gradient_scale(found)
         eigenvalue = self.curvature.eigenvalue
-        if eigenvalue is not None and eigenvalue > 0:
-            decisions = self.linearization.trajectory.decisions
-            scale = max(scale, eigenvalue * max(1.0, float(np.abs(decisions).max())))
-        return residual / scale if scale > 0 else 0.0
+        if eigenvalue is not None:
+            # Where the cost falls without end, its curvature may be infinite and tells nothing.
+            limit = np.inf if eigenvalue > 0 else max(1.0, abs(self.linearization.objective))
+            curvature = min(abs(eigenvalue), limit)
+            scale = max(scale, curvature * max(1.0, float(np.abs(decisions).max(initial=0.0))))
+        cost_scale = max(scale, self._cost_scale)
+        residual = found.residual / scale if scale > 0 else 0.0
+        product = found.complementarity / cost_scale if cost_scale > 0 else 0.0
+        return max(residual, product)
 
     @cached_property
     def curvature(self) -> _Curvature:
         """The second-order test on the directions that the active rows leave free."""
+        if self.is_unstable:
+            return self._inertia()
         size = self.staged.decision_size
-        rows, values = self.rows, self._row_values
+        rows, values = self.rows, self._gather(self.multipliers)
         # A row whose multiplier is at the end of its interval can be left to one side at no cost
         # to first order, so it holds no direction.
         spread = rows.upper - rows.lower
         sizes = np.abs(rows.jacobian).max(axis=1, initial=0.0)
-        slack = self._gradient_scale / np.where(sizes > 0, sizes, 1.0)
+        slack = self._gradient_scale(self._first_order) / np.where(sizes > 0, sizes, 1.0)
         margin = KINK_MARGIN * np.where(np.isfinite(spread), spread, slack)
         inner = (values >= rows.lower + margin) & (values <= rows.upper - margin)
         jacobian = rows.jacobian[inner]
@@ -342,7 +481,7 @@ class _Conditions:
             size > DENSE_LIMIT and self._has_cheaper_pivots(free, len(others))
         ):
             return self._pivots(free, len(others))
-        hessian = reduced_hessian(self.linearization, self.costates, self.multipliers)
+        hessian = reduced_hessian(self.linearization, self.costates, self.multipliers.rows)
         if not np.isfinite(hessian).all():
             return _Curvature(None, None, int(free.sum()))
         reduced = hessian[np.ix_(free, free)]
@@ -355,18 +494,34 @@ class _Conditions:
         is_minimum = eigenvalue >= -CURVATURE * float(np.abs(hessian).max())
         return _Curvature(eigenvalue, is_minimum, len(reduced))
 
+    def _inertia(self) -> _Curvature:
+        """Of the KKT matrix with the states kept."""
+        of_rows, of_states, of_decisions = self._limits
+        y, scale = self.multipliers, self._gradient_scale(self._first_order)
+        rows = [
+            limits.is_active
+            & (np.isinf(limits.weight) & (limits.low == -limits.high) | (np.abs(part) > 0))
+            for limits, part in zip(of_rows, y.rows, strict=True)
+        ]
+        states = [
+            limits.is_active & (np.abs(part) > KINK_MARGIN * scale)
+            for limits, part in zip(of_states, y.state_bounds, strict=True)
+        ]
+        decisions = of_decisions.is_active[0] & (np.abs(y.decision_bounds) > KINK_MARGIN * scale)
+        found = is_minimum(self.linearization, y, rows, states, decisions)
+        return _Curvature(None, found, int((~decisions).sum()))
+
     def _pivots(self, free: np.ndarray, other_rows: int) -> _Curvature:
         """By the Riccati recursion, where there are too many decisions for their Hessian."""
         stacked = self.staged.members * max(stage.state_size for stage in self.staged.stages)
         directions = int(free.sum()) - other_rows
         if other_rows or stacked > STACKED_LIMIT or not is_separable(self.linearization):
             return _Curvature(None, None, directions)
+        y = self.multipliers.rows
         if not free.all() or free.size > SIZE_LIMIT:
-            positive = is_positive_definite(
-                self.linearization, self.costates, self.multipliers, free
-            )
+            positive = is_positive_definite(self.linearization, self.costates, y, free)
             return _Curvature(None, positive, directions)
-        stages = RiccatiCurvature(self.linearization, self.costates, self.multipliers)
+        stages = RiccatiCurvature(self.linearization, self.costates, y)
         inverse = stages.factorize(0.0)
         eigenvalue = smallest_by_inverse(inverse, free.size) if inverse is not None else None
         return _Curvature(eigenvalue, inverse is not None, directions)
@@ -382,27 +537,90 @@ class _Conditions:
         return stacked <= STACKED_LIMIT and recursion < sizes.seconds(Method.CONDENSED, machine)
 
 
+@dataclass(frozen=True, eq=False)
+class _Limits:
+    """Values with limits, (N, r): which of them are active, and what multipliers may be there.
+
+    Args:
+        is_active: whether the limit holds the value.
+        low, high: the interval in which the multiplier of an active limit may lie, relative to
+            what is settled; it is 0 where nothing is active.
+        touches: whether the value is at a limit, up to rounding.
+        below, above: distance to the lower and to the upper limit, negative beyond it.
+        weight: the price of violation, infinite for a hard limit.
+    """
+
+    is_active: np.ndarray
+    low: Array
+    high: Array
+    touches: np.ndarray
+    below: Array
+    above: Array
+    weight: Array
+
+    def without_any(self) -> _Limits:
+        """No limit at all, for values that are given."""
+        never, zero = np.zeros_like(self.is_active), np.zeros_like(self.low)
+        infinite = np.full_like(self.low, np.inf)
+        return _Limits(never, zero, zero, never, infinite, infinite, infinite)
+
+    def clip(self, multipliers: Array) -> Array:
+        """Multipliers made to have the right sign, and no more than the price."""
+        low = np.where(np.isfinite(self.below), -self.weight, 0.0)
+        high = np.where(np.isfinite(self.above), self.weight, 0.0)
+        return np.clip(multipliers, low, high)
+
+    def complementarity(self, multipliers: Array) -> float:
+        """Largest product of a multiplier and the distance from the limit that it belongs to.
+
+        Of a violated soft limit: of what is missing to the price, and the violation. What touches
+        its limit counts as being there.
+        """
+        worst = 0.0
+        for y, distance in ((multipliers, self.above), (-multipliers, self.below)):
+            held = (y > 0) & (distance > 0) & ~self.touches
+            worst = max(worst, float((y[held] * distance[held]).max(initial=0.0)))
+            violated = (distance < 0) & np.isfinite(self.weight) & ~self.touches
+            missing = (self.weight - y)[violated] * -distance[violated]
+            worst = max(worst, float(missing.max(initial=0.0)))
+        return worst
+
+
+def _limits(
+    values: Array,
+    lower: Array,
+    upper: Array,
+    weight: Array | float,
+    proposal: Array | None,
+    cost_scale: float,
+) -> _Limits:
+    """Limits of values (N, r).
+
+    A limit is active where the value touches it, or is beyond a hard one (the violation is
+    reported apart), or where the proposed multiplier tells so by outweighing the distance.
+    """
+    lower, upper = np.broadcast_to(lower, values.shape), np.broadcast_to(upper, values.shape)
+    weight = np.broadcast_to(np.asarray(weight, dtype=float), values.shape)
+    hard = np.isinf(weight)
+    touches = _touches(values, lower) | _touches(values, upper)
+    at_lower = _touches(values, lower) | (hard & (values < lower))
+    at_upper = _touches(values, upper) | (hard & (values > upper))
+    if proposal is not None and cost_scale > 0:
+        for sign, limit, found in ((-1.0, lower, at_lower), (1.0, upper, at_upper)):
+            finite = np.where(np.isfinite(limit), limit, 0.0)
+            size = 1.0 + np.abs(finite)
+            distance = np.where(np.isfinite(limit), np.abs(values - finite), np.inf) / size
+            price = sign * proposal * size / cost_scale
+            found |= (price > distance) & (distance < NEARLY_ACTIVE) & hard
+    low = np.where(at_lower, -weight, 0.0)
+    high = np.where(at_upper, weight, 0.0)
+    active = at_lower | at_upper
+    return _Limits(active, low, high, touches, values - lower, upper - values, weight)
+
+
 def _touches(values: Array, limit: Array) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return np.isfinite(limit) & (np.abs(values - limit) <= ACTIVITY * (1.0 + np.abs(limit)))
-
-
-def _intervals(at_lower: np.ndarray, at_upper: np.ndarray, weight: Array | float) -> tuple:
-    """Multipliers are <= 0 at a lower limit, >= 0 at an upper one, at most `weight` in size."""
-    low = np.where(at_lower, -np.asarray(weight), 0.0)
-    high = np.where(at_upper, np.asarray(weight), 0.0)
-    return low, high
-
-
-def _active(values: StageValues) -> tuple[np.ndarray, np.ndarray, Array, Array]:
-    """Members, rows and multiplier intervals of the rows at a limit."""
-    bounds, rows = values.bounds, values.rows
-    hard = np.isinf(bounds.weight)
-    # A violated hard row is active too: its violation is reported apart.
-    at_lower = _touches(rows, bounds.lower) | (hard & (rows < bounds.lower))
-    at_upper = _touches(rows, bounds.upper) | (hard & (rows > bounds.upper))
-    i, r = np.nonzero(at_lower | at_upper)
-    return i, r, *_intervals(at_lower[i, r], at_upper[i, r], bounds.weight[r])
 
 
 def _settled_multipliers(values: StageValues) -> Array:

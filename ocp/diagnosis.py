@@ -1,47 +1,63 @@
 """What is wrong with a point, by name: values that are not finite, and violated constraints.
 
-Places are written as `name[layer k, sample i]`; layers, samples and components count from 0.
+Places are written as `name[layer k, sample i]`, or `name[layer k]` where there is one member only;
+layers (intervals), samples (members) and unnamed components count from 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ocp.condensing import Linearization, StageValues
-from ocp.stages import Array
+from ocp.stages import Array, StagedProblem
 from ocp.trajectory import decision_bounds
 
 
 @dataclass(frozen=True)
 class Offender:
-    """A group of constraints and its largest violation, relative to its bound (at least 1).
+    """A group of constraints and its largest violation.
 
     Args:
         kind: "row", "bound" or "defect".
+        name: of the group: a constraint, or a component of state, control or parameter.
         place: where, by name.
-        size: of the violation.
+        size: of the violation, relative to its bound, or the component's largest value, at least 1.
+        amount: of the violation, in the unit of what is violated.
     """
 
     kind: str
+    name: str
     place: str
     size: float
+    amount: float
 
     def __str__(self) -> str:
-        return f"{self.place} by {self.size:.2e}"
+        return f"{self.place} by {self.amount:.2e}"
 
 
 def not_finite(linearization: Linearization) -> str | None:
     """Where the model returns a value that is not a finite number, or None."""
+    staged = linearization.staged
     for k, values in enumerate(linearization.stages):
         for i in np.flatnonzero(~_is_finite(values)).tolist():
-            return f"{_not_finite_output(values, i)}[layer {k}, sample {i}]"
-    for term, values in zip(linearization.staged.shared, linearization.shared, strict=True):
+            return f"{_not_finite_output(staged, values, i)}{_place(staged, k, i)}"
+    for term, values in zip(staged.shared, linearization.shared, strict=True):
         if not _is_finite(values).all():
             layers = ", ".join(map(str, term.stages)) or "none"
-            return f"{term.name} {_not_finite_output(values, 0)}[layer {layers}]"
+            return f"{term.name} {_not_finite_output(staged, values, 0)}[layer {layers}]"
     return None
+
+
+def _place(staged: StagedProblem, k: int, i: int, component: str = "") -> str:
+    parts = [f"layer {k}"]
+    if staged.members > 1:
+        parts.append(f"sample {i}")
+    if component:
+        parts.append(component)
+    return f"[{', '.join(parts)}]"
 
 
 def _is_finite(values: StageValues) -> np.ndarray:
@@ -53,19 +69,31 @@ def _is_finite(values: StageValues) -> np.ndarray:
     return finite
 
 
-def _not_finite_output(values: StageValues, i: int) -> str:
+def _not_finite_output(staged: StagedProblem, values: StageValues, i: int) -> str:
     """Which output of member i is not finite, the values before their derivatives."""
-    for j in np.flatnonzero(~np.isfinite(values.successor[i])):
-        return f"dynamics of x{j}"
+    for j in np.flatnonzero(~np.isfinite(values.successor[i])).tolist():
+        return f"dynamics of {staged.names.state(j)}"
     if not np.isfinite(values.cost[i]):
         return "cost"
-    for j in np.flatnonzero(~np.isfinite(values.rows[i])):
+    for j in np.flatnonzero(~np.isfinite(values.rows[i])).tolist():
         return f"constraint {values.bounds.names[j]}"
     n = values.successor.shape[1]
-    for j in np.flatnonzero(~np.isfinite(values.jacobian[i]).all(axis=1)):
-        what = f"dynamics of x{j}" if j < n else f"constraint {values.bounds.names[j - n]}"
+    for j in np.flatnonzero(~np.isfinite(values.jacobian[i]).all(axis=1)).tolist():
+        name = staged.names.state(j)
+        what = f"dynamics of {name}" if j < n else f"constraint {values.bounds.names[j - n]}"
         return f"derivative of the {what}"
     return "derivative of the cost"
+
+
+def component_sizes(states: Sequence[Array]) -> list[Array]:
+    """Largest absolute value of every component of the state, at least 1; of every stage.
+
+    Over all stages where the state keeps its size, over each by itself otherwise.
+    """
+    sizes = [np.maximum(1.0, np.abs(state).max(axis=0, initial=0.0)) for state in states]
+    if len({size.shape for size in sizes}) == 1:
+        sizes = [np.max(sizes, axis=0)] * len(sizes)
+    return sizes
 
 
 def offenders(linearization: Linearization) -> list[Offender]:
@@ -73,36 +101,70 @@ def offenders(linearization: Linearization) -> list[Offender]:
     staged, trajectory = linearization.staged, linearization.trajectory
     found: dict[tuple[str, str], Offender] = {}
 
-    def add(kind: str, group: str, place: str, size: float) -> None:
-        if size > 0 and ((kind, group) not in found or size > found[kind, group].size):
-            found[kind, group] = Offender(kind, place, size)
+    def add(kind: str, name: str, place: str, size: float, amount: float) -> None:
+        if size > 0 and ((kind, name) not in found or size > found[kind, name].size):
+            found[kind, name] = Offender(kind, name, place, float(size), float(amount))
 
-    blocks = [(f"layer {k}", values) for k, values in enumerate(linearization.stages)]
-    for term, values in zip(staged.shared, linearization.shared, strict=True):
-        blocks.append((f"layer {', '.join(map(str, term.stages))}", values))
-    for label, values in blocks:
+    def add_rows(values: StageValues, layers: str) -> None:
         bounds = values.bounds
         scale = np.maximum(1.0, np.maximum(_finite(bounds.lower), _finite(bounds.upper)))
         for r in np.flatnonzero(np.isinf(bounds.weight)):
-            sizes = np.abs(values.violation[:, r]) / scale[r]
-            i = int(np.argmax(sizes))
-            add("row", bounds.names[r], f"{bounds.names[r]}[{label}, sample {i}]", float(sizes[i]))
+            amounts = np.abs(values.violation[:, r])
+            i = int(np.argmax(amounts))
+            sample = f", sample {i}" if len(amounts) > 1 else ""
+            place = f"{bounds.names[r]}[layer {layers}{sample}]"
+            add("row", bounds.names[r], place, amounts[i] / scale[r], amounts[i])
+
+    for k, values in enumerate(linearization.stages):
+        add_rows(values, str(k))
+    for term, values in zip(staged.shared, linearization.shared, strict=True):
+        add_rows(values, ", ".join(map(str, term.stages)))
     for k, stage in enumerate(staged.stages[1:], start=1):
-        sizes = bound_violation(trajectory.states[k], *stage.state_bounds)
-        if sizes.size:
-            i, j = divmod(int(np.argmax(sizes)), sizes.shape[1])
-            add("bound", "state", f"bound[layer {k}, sample {i}, x{j}]", float(sizes[i, j]))
-    sizes = bound_violation(trajectory.decisions, *decision_bounds(staged))
-    if sizes.size:
-        j = int(np.argmax(sizes))
-        add("bound", "decision", f"bound[decision {j}]", float(sizes[j]))
+        lower, upper = stage.state_bounds
+        amounts = np.maximum(trajectory.states[k] - upper, lower - trajectory.states[k])
+        sizes = bound_violation(trajectory.states[k], lower, upper)
+        for j in np.flatnonzero(sizes.any(axis=0)).tolist():
+            i, name = int(np.argmax(sizes[:, j])), staged.names.state(j)
+            add("bound", name, f"bound{_place(staged, k, i, name)}", sizes[i, j], amounts[i, j])
+    lower, upper = decision_bounds(staged)
+    decisions = trajectory.decisions
+    sizes = bound_violation(decisions, lower, upper)
+    for j in np.flatnonzero(sizes).tolist():
+        name, place = _decision(staged, j)
+        add("bound", name, place, sizes[j], max(decisions[j] - upper[j], lower[j] - decisions[j]))
+    scales = component_sizes(trajectory.states)
     for k, values in enumerate(linearization.stages[:-1]):
-        after = trajectory.states[k + 1]
-        sizes = np.abs(values.successor - after) / max(1.0, float(np.abs(after).max(initial=0.0)))
-        if sizes.size:
-            i, j = divmod(int(np.argmax(sizes)), sizes.shape[1])
-            add("defect", "", f"defect[layer {k}, sample {i}, x{j}]", float(sizes[i, j]))
+        amounts = np.abs(values.successor - trajectory.states[k + 1])
+        for j in np.flatnonzero(amounts.any(axis=0)).tolist():
+            i, name = int(np.argmax(amounts[:, j])), staged.names.state(j)
+            size = amounts[i, j] / scales[k + 1][j]
+            add("defect", name, f"defect{_place(staged, k, i, name)}", size, amounts[i, j])
     return sorted(found.values(), key=lambda offender: -offender.size)
+
+
+def initial_offenders(staged: StagedProblem, tolerance: float) -> list[Offender]:
+    """Given components of the initial state that are outside the bounds of the first stage."""
+    lower, upper = staged.stages[0].state_bounds
+    states = staged.initial_state
+    sizes = bound_violation(states, lower, upper)
+    found = []
+    for j in np.flatnonzero((sizes > tolerance).any(axis=0)).tolist():
+        i, name = int(np.argmax(sizes[:, j])), staged.names.state(j)
+        amount = max(states[i, j] - upper[j], lower[j] - states[i, j])
+        place = f"bound{_place(staged, 0, i, name)}"
+        found.append(Offender("bound", name, place, float(sizes[i, j]), float(amount)))
+    return found
+
+
+def _decision(staged: StagedProblem, j: int) -> tuple[str, str]:
+    """Name and place of a decision's bound."""
+    own = staged.parameter_slice
+    if j >= own.start:
+        name = staged.names.parameter(j - own.start)
+        return name, f"bound[parameter {name}]"
+    k = next(k for k, s in enumerate(staged.control_slices) if s.start <= j < s.stop)
+    name = staged.names.control(j - staged.control_slices[k].start)
+    return name, f"bound[layer {k}, {name}]"
 
 
 def bound_violation(values: Array, lower: Array, upper: Array) -> Array:

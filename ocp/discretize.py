@@ -20,125 +20,247 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import casadi as ca
 import numpy as np
 
 from ocp.grid import TimeGrid
-from ocp.problem import Constraint, OptimalControlProblem
+from ocp.problem import Constraint, InteriorPoint, OptimalControlProblem
 from ocp.runge_kutta import ButcherTableau, combine
-from ocp.stages import Array, Rows, SharedTerm, Stage, StagedProblem, StageFunction
-from ocp.trajectory import Trajectory
+from ocp.stages import (
+    Array,
+    ComponentNames,
+    Rows,
+    SharedTerm,
+    Stage,
+    StagedProblem,
+    StageFunction,
+)
+from ocp.trajectory import Trajectory, rollout
 
 
 def discretize(
     problem: OptimalControlProblem,
     grid: TimeGrid,
-    tableau: ButcherTableau,
+    tableau: ButcherTableau | Sequence[ButcherTableau],
     substeps: int = 1,
     *,
     control_per_stage: bool = False,
 ) -> StagedProblem:
-    """One stage per interval of the grid.
+    """One stage per interval of the grid; see `Transcription` for arguments and errors."""
+    tableaux = (tableau,) * grid.intervals if isinstance(tableau, ButcherTableau) else tableau
+    return Transcription(problem, grid, tuple(tableaux), substeps, control_per_stage).staged()
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """The rows of one constraint at one time.
+
+    Args:
+        constraint: whose rows they are.
+        time: in units of the grid.
+        share: of the time line that the rows stand for, in units of the grid: a multiplier divided
+            by it is the density of the continuous problem's multiplier. None for a constraint at
+            a point, whose multiplier is that of the continuous problem.
+    """
+
+    constraint: Constraint
+    time: float
+    share: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Transcription:
+    """How a problem in continuous time becomes a staged problem.
 
     The squared derivative of the control becomes sum_k |u^{k+1} - u^k|^2 / ((h_k + h_{k+1}) / 2).
 
     Args:
         problem: the problem in continuous time.
         grid: its K intervals, spanning the horizon, or [0, 1] if the end time is free.
-        tableau: the method of one step.
+        tableaux: the method of one step, for every interval.
         substeps: equal steps on every interval.
         control_per_stage: one control for each stage of each step, instead of one per interval;
             u^k then stacks them.
 
     Raises:
-        ValueError: fewer than one substep; a grid of another horizon; soft path constraints with a
-            free end time; a control per stage with a zero weight, which would leave that control
+        ValueError: fewer than one substep; not one tableau for every interval; a grid of another
+            horizon, or without a node at an interior point; soft path constraints with a free end
+            time; a control per stage with a zero weight, which would leave that control
             undetermined, or with a penalty on the control's derivative.
     """
-    if substeps < 1:
-        raise ValueError(f"substeps must be at least 1, got {substeps}.")
-    span = 1.0 if problem.has_free_horizon else float(problem.horizon)
-    if not np.isclose(grid.horizon, span, rtol=1e-12, atol=0.0):
-        raise ValueError(
-            f"the grid spans {grid.horizon:g}, expected {span:g}: the problem's horizon, "
-            "or 1 if the end time is free."
-        )
-    if control_per_stage and not tableau.b.all():
-        raise ValueError(
-            f"tableau {tableau.name!r} has a zero weight, which leaves the control of that stage "
-            "undetermined; choose one without, or one control per interval."
-        )
-    if control_per_stage and problem.control_rate_weight > 0:
-        raise ValueError("a penalty on the control's derivative needs one control per interval.")
-    return _Transcription(problem, grid, tableau, substeps, control_per_stage).staged()
-
-
-@dataclass(frozen=True, eq=False)
-class _Transcription:
-    """The parts of a staged problem, made one by one."""
 
     problem: OptimalControlProblem
     grid: TimeGrid
-    tableau: ButcherTableau
-    substeps: int
-    control_per_stage: bool
+    tableaux: tuple[ButcherTableau, ...]
+    substeps: int = 1
+    control_per_stage: bool = False
+
+    def __post_init__(self) -> None:
+        problem, grid = self.problem, self.grid
+        if self.substeps < 1:
+            raise ValueError(f"substeps must be at least 1, got {self.substeps}.")
+        if len(self.tableaux) != grid.intervals:
+            raise ValueError(
+                f"{len(self.tableaux)} tableaux were given, expected {grid.intervals}, one for "
+                "every interval of the grid, or a single one for all."
+            )
+        span = 1.0 if problem.has_free_horizon else float(problem.horizon)
+        if not np.isclose(grid.horizon, span, rtol=1e-12, atol=0.0):
+            raise ValueError(
+                f"the grid spans {grid.horizon:g}, expected {span:g}: the problem's horizon, "
+                "or 1 if the end time is free."
+            )
+        for tableau in self.tableaux:
+            if self.control_per_stage and not tableau.b.all():
+                raise ValueError(
+                    f"tableau {tableau.name!r} has a zero weight, which leaves the control of that "
+                    "stage undetermined; choose one without, or one control per interval."
+                )
+        if self.control_per_stage and problem.control_rate_weight > 0:
+            raise ValueError(
+                "a penalty on the control's derivative needs one control per interval."
+            )
+        if problem.has_free_horizon and any(c.is_soft for c in problem.path_constraints):
+            raise ValueError("soft path constraints need a fixed horizon; add them to the cost.")
+        for point in problem.interior_points:
+            if not self._matches(point).any():
+                raise ValueError(
+                    f"the grid has no node at the interior point t = {point.time:g}; "
+                    "make one with grid.including([...])."
+                )
 
     @property
     def sign(self) -> float:
+        """What turns the problem's cost into one to be minimised."""
         return -1.0 if self.problem.maximize else 1.0
 
     @property
-    def scale(self) -> ca.SX | float:
+    def _scale(self) -> ca.SX | float:
         """What turns times of the grid into times of the problem."""
         return self.problem.horizon if self.problem.has_free_horizon else 1.0
 
-    @property
-    def points(self) -> int:
-        """Number of Runge-Kutta stages on an interval."""
-        return self.substeps * self.tableau.stages
+    def points(self, k: int) -> int:
+        """Number of Runge-Kutta stages on interval k."""
+        return self.substeps * self.tableaux[k].stages
+
+    def copies(self, k: int) -> int:
+        """Number of controls on interval k."""
+        return self.points(k) if self.control_per_stage else 1
+
+    def stage_points(self, k: int) -> tuple[Array, Array]:
+        """Times of the Runge-Kutta stages of interval k and their weights, in units of the grid."""
+        step = self.grid.steps[k] / self.substeps
+        starts = self.grid.nodes[k] + step * np.arange(self.substeps)
+        times = (starts[:, None] + step * self.tableaux[k].c).ravel()
+        return times, step * np.tile(self.tableaux[k].b, self.substeps)
 
     @property
-    def free(self) -> np.ndarray:
-        """Components of the initial state that are free."""
-        return self.problem.free_initial
+    def unknowns(self) -> int:
+        """Number of unknowns of the nonlinear program but for slacks: states, stages, controls."""
+        problem, intervals = self.problem, range(self.grid.intervals)
+        implicit = sum(self.points(k) for k in intervals if not self.tableaux[k].is_explicit)
+        states = problem.members * problem.state.numel() * (self.grid.intervals + implicit)
+        controls = problem.control.numel() * sum(self.copies(k) for k in intervals)
+        free = problem.parameter.numel() + int(problem.free_initial.sum())
+        return states + controls + free
 
-    def staged(self) -> StagedProblem:
-        problem, grid = self.problem, self.grid
-        n, copies = problem.state.numel(), self.points if self.control_per_stage else 1
+    def _matches(self, point: InteriorPoint) -> np.ndarray:
+        """Which nodes of the grid are the interior point's."""
+        return np.isclose(self.grid.nodes, point.time, rtol=0.0, atol=1e-9 * self.grid.horizon)
+
+    @cached_property
+    def _interior(self) -> dict[int, InteriorPoint]:
+        """Interior points by the node of the grid; several at one node are joined."""
+        found: dict[int, InteriorPoint] = {}
+        for point in self.problem.interior_points:
+            k = int(np.argmax(self._matches(point)))
+            if k in found:
+                constraints = (*found[k].constraints, *point.constraints)
+                point = InteriorPoint(point.time, found[k].cost + point.cost, constraints)
+            found[k] = point
+        return found
+
+    @cached_property
+    def _path_constraints(self) -> tuple[list[Constraint], list[Constraint], list[Constraint]]:
+        """Hard ones of the state alone, hard ones with the control in them, and soft ones."""
+        problem = self.problem
         hard = [c for c in problem.path_constraints if not c.is_soft]
         soft = [c for c in problem.path_constraints if c.is_soft]
-        if soft and problem.has_free_horizon:
-            raise ValueError("soft path constraints need a fixed horizon; add them to the cost.")
-        inner = self._interval(hard, soft, at_start=False)
-        first = self._interval(hard, soft, at_start=True) if self.free.any() else inner
-        control_bounds = tuple(np.tile(b, copies) for b in problem.control_bounds)
+        mixed = [c for c in hard if ca.depends_on(c.expression, problem.control)]
+        return [c for c in hard if c not in mixed], mixed, soft
+
+    def row_blocks(self, k: int) -> list[RowBlock]:
+        """The rows of stage k, in their order; K is the end."""
+        at_nodes, mixed, soft = self._path_constraints
+        steps, node = self.grid.steps, float(self.grid.nodes[k])
+        before = steps[k - 1] / 2 if k else 0.0
+        if k == self.grid.intervals:
+            blocks = [RowBlock(c, node, None) for c in self.problem.terminal_constraints]
+            return blocks + [RowBlock(c, node, float(before)) for c in at_nodes]
+        blocks = [RowBlock(c, node, float(before + steps[k] / 2)) for c in at_nodes]
+        if k in self._interior:
+            blocks += [RowBlock(c, node, None) for c in self._interior[k].constraints]
+        if not self.control_per_stage:
+            blocks += [RowBlock(c, node, float(steps[k])) for c in mixed]
+        for time, weight in zip(*self.stage_points(k), strict=True):
+            if self.control_per_stage:
+                blocks += [RowBlock(c, float(time), float(weight)) for c in mixed]
+            if weight != 0.0:
+                blocks += [RowBlock(c, float(time), float(weight)) for c in soft]
+        return blocks
+
+    def control_row_blocks(self, k: int) -> list[RowBlock]:
+        """The rows of the constraints of the control alone, of interval k."""
+        node, step = float(self.grid.nodes[k]), float(self.grid.steps[k])
+        points = (
+            zip(*self.stage_points(k), strict=True) if self.control_per_stage else [(node, step)]
+        )
+        constraints = self.problem.control_constraints
+        return [RowBlock(c, float(t), float(w)) for t, w in points for c in constraints]
+
+    @property
+    def row_units(self) -> list[Array]:
+        """Units of the rows of every stage, then of every shared term."""
+        intervals = self.grid.intervals
+        blocks = [self.row_blocks(k) for k in range(intervals + 1)]
+        for term in self._shared():
+            blocks.append(self.control_row_blocks(term.stages[0]) if term.name == "control" else [])
+        return [np.concatenate([np.zeros(0), *[b.constraint.unit for b in g]]) for g in blocks]
+
+    def staged(self) -> StagedProblem:
+        """The staged problem."""
+        problem, grid = self.problem, self.grid
+        n, none = problem.state.numel(), (np.zeros(0), np.zeros(0))
+        functions: dict[tuple, StageFunction] = {}
         stages = []
         for k, (time, step) in enumerate(zip(grid.nodes[:-1], grid.steps, strict=True)):
-            blocks = [_rows(hard)]
-            for weight in np.tile(self.tableau.b, self.substeps):
-                if weight != 0.0:
-                    blocks.append(_rows(soft, float(weight) * step / self.substeps))
+            point = self._interior.get(k)
+            at_start = k == 0 and bool(problem.free_initial.any())
+            key = (id(self.tableaux[k]), at_start, k if point else None)
+            if key not in functions:
+                functions[key] = self._interval(self.tableaux[k], point, at_start)
+            low, high = (np.tile(b, self.copies(k)) for b in problem.control_bounds)
             stages.append(
                 Stage(
-                    inner if k else first,
+                    functions[key],
                     n,
-                    copies * problem.control.numel(),
+                    self.copies(k) * problem.control.numel(),
                     np.array([time, step]),
-                    Rows.join(blocks),
-                    problem.state_bounds,  # type: ignore[arg-type]
-                    control_bounds,  # type: ignore[arg-type]
+                    Rows.join([_rows(block) for block in self.row_blocks(k)]),
+                    self._state_bounds(k),
+                    (low, high),
                 )
             )
-        none = (np.zeros(0), np.zeros(0))
         stages.append(
             Stage(
                 self._terminal(),
                 n,
                 0,
                 np.array([grid.nodes[-1], 0.0]),
-                _rows(problem.terminal_constraints),
-                problem.state_bounds,  # type: ignore[arg-type]
+                Rows.join([_rows(block) for block in self.row_blocks(grid.intervals)]),
+                self._state_bounds(grid.intervals),
                 none,
             )
         )
@@ -151,22 +273,53 @@ class _Transcription:
             self._shared(),
             initial,
             data,
-            problem.parameter.numel() + int(self.free.sum()),
+            problem.parameter.numel() + int(problem.free_initial.sum()),
             self._parameter_bounds(),
-            None if problem.has_free_horizon else grid.nodes,
-            problem.is_autonomous and not problem.has_free_horizon and not self.free.any(),
+            grid.nodes,
+            problem.is_autonomous,
+            self._names(),
         )
 
-    def _parameter_bounds(self) -> tuple[Array, Array]:
+    def rollout(self, trajectory: Trajectory) -> Trajectory:
+        """The states that a trajectory's controls, parameters and initial values lead to."""
+        staged = self.staged()
+        decisions = embed(self.problem, trajectory).decisions
+        return extract(self.problem, self.grid, rollout(staged, decisions))
+
+    def _names(self) -> ComponentNames:
+        """What states, controls and parameters are called; controls per stage in one cycle."""
         problem = self.problem
-        sides = zip(problem.parameter_bounds, problem.state_bounds, strict=True)
-        lower, upper = (np.concatenate([p, np.asarray(x)[self.free]]) for p, x in sides)
+        initial = np.array(problem.state_names, dtype=object)[problem.free_initial]
+        return ComponentNames(
+            problem.state_names,
+            problem.control_names,
+            (*problem.parameter_names, *(f"{name}(0)" for name in initial)),
+        )
+
+    def _state_bounds(self, k: int) -> tuple[Array, Array]:
+        """Of stage k; those of free initial values are bounds of parameters."""
+        lower, upper = (np.array(b, dtype=float) for b in self.problem.state_bounds)
+        if k == 0:
+            free = self.problem.free_initial
+            lower[free], upper[free] = -np.inf, np.inf
+        return lower, upper
+
+    def _parameter_bounds(self) -> tuple[Array, Array]:
+        """Of the parameters, then of the free components of the initial state."""
+        problem, free = self.problem, self.problem.free_initial
+        lower, upper = (
+            np.concatenate([np.asarray(own, dtype=float), np.asarray(state, dtype=float)[free]])
+            for own, state in zip(problem.parameter_bounds, problem.state_bounds, strict=True)
+        )
         return lower, upper
 
     def _symbols(self) -> tuple[ca.SX, ca.SX, ca.SX, ca.SX]:
-        """Parameters with the free initial values, the initial state, the data and (tau, h)."""
+        """Stage parameters, initial state in terms of them, given numbers, and (time, step).
+
+        The last components of the parameters are the free initial values.
+        """
         problem = self.problem
-        extra = ca.SX.sym("x0", int(self.free.sum()))
+        extra = ca.SX.sym("x0", int(problem.free_initial.sum()))
         start = ca.SX.sym("start", problem.initial.numel())
         data = ca.vertcat(problem.data, start)
         initial = start
@@ -176,29 +329,40 @@ class _Transcription:
 
     def _selector(self) -> ca.DM:
         """(n, free) matrix that puts free initial values in their places."""
-        return ca.DM(np.eye(self.free.size)[:, self.free])
+        free = self.problem.free_initial
+        return ca.DM(np.eye(free.size)[:, free])
 
     def _interval(
-        self, hard: Sequence[Constraint], soft: Sequence[Constraint], at_start: bool
+        self, tableau: ButcherTableau, interior: InteriorPoint | None, at_start: bool
     ) -> StageFunction:
-        problem, tableau = self.problem, self.tableau
+        problem, points = self.problem, self.substeps * tableau.stages
+        at_nodes, mixed, soft = self._path_constraints
         p, _, data, c = self._symbols()
         x = ca.SX.sym("x", problem.state.numel())
-        u = ca.SX.sym("u", problem.control.numel(), self.points if self.control_per_stage else 1)
-        z = ca.SX.sym("z", x.numel(), 0 if tableau.is_explicit else self.points)
+        u = ca.SX.sym("u", problem.control.numel(), points if self.control_per_stage else 1)
+        z = ca.SX.sym("z", x.numel(), 0 if tableau.is_explicit else points)
         own = p[: problem.parameter.numel()]
         arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
-        running = self.sign * problem.running_cost
-        expressions = [problem.dynamics, running, ca.vertcat(*[s.expression for s in soft])]
-        model = ca.Function("model", arguments, expressions)
-        hard_rows = ca.Function("hard", arguments, [ca.vertcat(*[c.expression for c in hard])])
+        blocks = [at_nodes, interior.constraints if interior else (), mixed, soft]
+        expressions = [ca.vertcat(*[row.expression for row in block]) for block in blocks]
+        model = ca.Function(
+            "model", arguments, [problem.dynamics, self.sign * problem.running_cost]
+        )
+        node_rows, interior_rows, mixed_rows, soft_rows = (
+            ca.Function("rows", arguments, [expression]) for expression in expressions
+        )
         state = x + self._selector() @ p[own.numel() :] if at_start else x
-        step = self.scale * c[1] / self.substeps
-        rows = [hard_rows(state, u[:, 0], own, problem.data, self.scale * c[0])]
+        step, start = self._scale * c[1] / self.substeps, self._scale * c[0]
+        here = (state, u[:, 0], own, problem.data, start)
+        rows = [node_rows(*here), interior_rows(*here)]
+        if not self.control_per_stage:
+            rows.append(mixed_rows(*here))
         cost, equations = ca.SX(0), []
+        if interior is not None:
+            cost += ca.Function("interior", arguments, [self.sign * interior.cost])(*here)
         for s in range(self.substeps):
             offset = s * tableau.stages
-            times = [self.scale * c[0] + (s + float(node)) * step for node in tableau.c]
+            times = [start + (s + float(node)) * step for node in tableau.c]
             values: list[ca.SX] = []
             rates: list[ca.SX] = []
             for i in range(tableau.stages):
@@ -207,12 +371,15 @@ class _Transcription:
                 else:
                     point = z[:, offset + i]
                 control = u[:, offset + i] if self.control_per_stage else u
-                rate, density, penalty = model(point, control, own, problem.data, times[i])
+                there = (point, control, own, problem.data, times[i])
+                rate, density = model(*there)
                 rates.append(rate)
                 values.append(point)
+                if self.control_per_stage:
+                    rows.append(mixed_rows(*there))
                 if tableau.b[i] != 0.0:
                     cost += float(tableau.b[i]) * step * density
-                    rows.append(penalty)
+                    rows.append(soft_rows(*there))
             if not tableau.is_explicit:
                 for i, point in enumerate(values):
                     equations.append(combine(state, step, tableau.a[i], rates) - point)
@@ -225,12 +392,14 @@ class _Transcription:
     def _terminal(self) -> StageFunction:
         problem = self.problem
         p, initial, data, c = self._symbols()
-        constraints = [constraint.expression for constraint in problem.terminal_constraints]
+        constraints = [
+            block.constraint.expression for block in self.row_blocks(self.grid.intervals)
+        ]
         arguments = [problem.state, problem.initial, problem.parameter, problem.data, problem.time]
         expressions = [self.sign * problem.terminal_cost, ca.vertcat(*constraints)]
         model = ca.Function("terminal", arguments, expressions)
         own = p[: problem.parameter.numel()]
-        cost, rows = model(problem.state, initial, own, problem.data, self.scale * c[0])
+        cost, rows = model(problem.state, initial, own, problem.data, self._scale * c[0])
         return StageFunction.of("terminal", [problem.state, p], [data, c], ca.SX(0, 1), cost, rows)
 
     def _shared(self) -> tuple[SharedTerm, ...]:
@@ -238,21 +407,22 @@ class _Transcription:
         p = self._symbols()[0]
         own = p[: problem.parameter.numel()]
         terms = []
-        constraints = problem.control_constraints
-        if constraints or not problem.control_cost.is_zero():
-            function = self._control_term()
+        if problem.control_constraints or not problem.control_cost.is_zero():
+            functions: dict[int, StageFunction] = {}
             for k, (time, step) in enumerate(zip(grid.nodes[:-1], grid.steps, strict=True)):
-                weights = np.tile(self.tableau.b, self.substeps) / self.substeps
-                shares = step * weights if self.control_per_stage else [step]
-                rows = Rows.join([_rows(constraints, float(share)) for share in shares])
-                terms.append(SharedTerm("control", function, (k,), np.array([time, step]), rows))
+                tableau = self.tableaux[k]
+                if id(tableau) not in functions:
+                    functions[id(tableau)] = self._control_term(tableau)
+                rows = Rows.join([_rows(block) for block in self.control_row_blocks(k)])
+                constants = np.array([time, step])
+                terms.append(SharedTerm("control", functions[id(tableau)], (k,), constants, rows))
         if problem.control_rate_weight > 0:
             u, after = (
                 ca.SX.sym("u", problem.control.numel()),
                 ca.SX.sym("v", problem.control.numel()),
             )
             weight = ca.SX.sym("w")
-            cost = self.sign * weight * ca.sumsqr(after - u) / self.scale
+            cost = self.sign * weight * ca.sumsqr(after - u) / self._scale
             function = StageFunction.of("control_rate", [u, after, p], [weight], none, cost, none)
             midsteps = (grid.steps[:-1] + grid.steps[1:]) / 2
             for k, midstep in enumerate(midsteps):
@@ -265,9 +435,9 @@ class _Transcription:
             terms.append(SharedTerm("parameter", function, (), np.zeros(0), Rows.none()))
         return tuple(terms)
 
-    def _control_term(self) -> StageFunction:
+    def _control_term(self, tableau: ButcherTableau) -> StageFunction:
         """Cost and constraints of the control of one interval."""
-        problem, tableau = self.problem, self.tableau
+        problem = self.problem
         p, _, _, c = self._symbols()
         own = p[: problem.parameter.numel()]
         expressions = [constraint.expression for constraint in problem.control_constraints]
@@ -276,13 +446,13 @@ class _Transcription:
             [problem.control, problem.parameter, problem.time],
             [self.sign * problem.control_cost, ca.vertcat(*expressions)],
         )
-        start, step = self.scale * c[0], self.scale * c[1]
+        start, step = self._scale * c[0], self._scale * c[1]
         if not self.control_per_stage:
             cost, rows = model(problem.control, own, start)
             return StageFunction.of(
                 "control", [problem.control, p], [c], ca.SX(0, 1), step * cost, rows
             )
-        u = ca.SX.sym("u", problem.control.numel(), self.points)
+        u = ca.SX.sym("u", problem.control.numel(), self.substeps * tableau.stages)
         total, blocks = ca.SX(0), []
         for s in range(self.substeps):
             for i, (weight, node) in enumerate(zip(tableau.b, tableau.c, strict=True)):
@@ -295,15 +465,13 @@ class _Transcription:
         )
 
 
-def _rows(constraints: Sequence[Constraint], share: float = 1.0) -> Rows:
-    """Bounds of the constraints' rows, their prices times `share`."""
-    blocks = []
-    for constraint in constraints:
-        size = constraint.expression.numel()
-        names = [constraint.name] if size == 1 else [f"{constraint.name}[{j}]" for j in range(size)]
-        lower, upper = np.asarray(constraint.lower), np.asarray(constraint.upper)
-        blocks.append(Rows(tuple(names), lower, upper, np.full(size, constraint.weight * share)))
-    return Rows.join(blocks)
+def _rows(block: RowBlock) -> Rows:
+    """Names and bounds of a block's rows; the price of a soft one times its share."""
+    constraint = block.constraint
+    lower, upper = np.asarray(constraint.lower), np.asarray(constraint.upper)
+    share = 1.0 if block.share is None else block.share
+    weight = constraint.weight * share if constraint.is_soft else np.inf
+    return Rows(constraint.row_names, lower, upper, np.full(lower.size, weight))
 
 
 def embed(problem: OptimalControlProblem, trajectory: Trajectory) -> Trajectory:

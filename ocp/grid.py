@@ -62,6 +62,12 @@ class TimeGrid:
         """Intervals of the given lengths (K,), one after the other from start."""
         return cls(start + np.concatenate([[0.0], np.cumsum(np.asarray(steps, dtype=float))]))
 
+    def including(self, times: ArrayLike) -> TimeGrid:
+        """The grid with nodes at the given times too; those that it has already stay single."""
+        times = np.ravel(np.asarray(times, dtype=float))
+        near = np.abs(times[:, None] - self.nodes).min(axis=1) <= 1e-9 * self.horizon
+        return TimeGrid(np.unique(np.concatenate([self.nodes, times[~near]])))
+
     @property
     def steps(self) -> NDArray[np.float64]:
         """Interval lengths h_k, (K,)."""

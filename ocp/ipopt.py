@@ -1,4 +1,4 @@
-"""IPOPT, by way of CasADi: the only file that names it.
+"""IPOPT, by way of CasADi: with the probe of its linear solvers, the only file that calls it.
 
 Source: Waechter and Biegler, Math. Program. 106 (2006), 25-57.
 """
@@ -13,6 +13,7 @@ import casadi as ca
 import numpy as np
 
 from ocp.interrupt import Request, interruptible
+from ocp.linear_solvers import LinearSolver, require_linear_solver
 from ocp.nlp import Array, Iteration, NLPResult, NonlinearProgram, Progress, Status
 
 # Return codes of IPOPT (IpReturnCodes_inc.h); "acceptable" is not solved.
@@ -23,6 +24,7 @@ _STATUSES = {
     "Search_Direction_Becomes_Too_Small": Status.INACCURATE,
     "Infeasible_Problem_Detected": Status.INFEASIBLE,
     "Restoration_Failed": Status.INFEASIBLE,
+    "Not_Enough_Degrees_Of_Freedom": Status.INFEASIBLE,
     "Maximum_Iterations_Exceeded": Status.ITERATION_LIMIT,
     "Maximum_CpuTime_Exceeded": Status.TIME_LIMIT,
     "Maximum_WallTime_Exceeded": Status.TIME_LIMIT,
@@ -57,6 +59,7 @@ class IpoptOptions:
         max_iterations: limit of iterations.
         time_limit: wall time, s.
         objective_scale: the objective is multiplied by it inside the optimiser.
+        linear_solver: of the KKT systems; one that does not work here is refused by `minimize`.
         extra: further IPOPT options by their own names; they win over ours.
     """
 
@@ -64,6 +67,7 @@ class IpoptOptions:
     max_iterations: int = 3000
     time_limit: float = float("inf")
     objective_scale: float = 1.0
+    linear_solver: LinearSolver = LinearSolver.MUMPS
     extra: dict[str, object] = field(default_factory=dict)
 
 
@@ -85,8 +89,10 @@ def minimize(
             the start is then kept as it is, instead of being moved away from its bounds.
 
     Raises:
-        ValueError: `start` has the wrong size, or is not finite.
+        ValueError: `start` has the wrong size, or is not finite; or the linear solver does not
+            work here.
     """
+    require_linear_solver(options.linear_solver, options.extra)
     size = program.lower.size
     if start.shape != (size,) or not np.isfinite(start).all():
         raise ValueError(
@@ -159,10 +165,11 @@ def _options(program: NonlinearProgram, options: IpoptOptions, watch: _Watch) ->
         "nlp_scaling_method": "none",
         "obj_scaling_factor": options.objective_scale,
         "bound_relax_factor": 0.0,
-        "mumps_pivot_order": PIVOT_ORDER,
-        "mumps_permuting_scaling": PERMUTING_SCALING,
-        "linear_solver": "mumps",
+        "linear_solver": options.linear_solver.value,
     }
+    if options.extra.get("linear_solver", options.linear_solver.value) == LinearSolver.MUMPS.value:
+        ipopt["mumps_pivot_order"] = PIVOT_ORDER
+        ipopt["mumps_permuting_scaling"] = PERMUTING_SCALING
     if np.isfinite(options.time_limit):
         ipopt["max_wall_time"] = options.time_limit
     return {

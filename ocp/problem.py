@@ -12,7 +12,9 @@ parameters p are common to all. An ordinary problem has one member and no data.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import pickle
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import casadi as ca
@@ -21,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Bounds = tuple[ArrayLike, ArrayLike]
 UNBOUNDED: Bounds = (-np.inf, np.inf)
+VECTOR_COMPONENT = re.compile(r"^(.*)_(\d+)$")  # how CasADi names the components of a vector
 FREE = math.nan  # a component of the initial state that is not given
 
 
@@ -45,6 +48,7 @@ class Constraint:
         expression: CasADi column of the problem's symbols.
         lower, upper: bounds, scalars or one per component; equal for an equality.
         weight: cost of one unit of violation; infinite for a hard constraint.
+        unit: what the expression and its bounds have been divided by, to bring them to size 1.
 
     Raises:
         ValueError: lower above upper, a NaN bound, or a weight that is not positive.
@@ -55,6 +59,7 @@ class Constraint:
     lower: ArrayLike = 0.0
     upper: ArrayLike = 0.0
     weight: float = math.inf
+    unit: ArrayLike = 1.0
 
     def __post_init__(self) -> None:
         size = self.expression.numel()
@@ -72,11 +77,33 @@ class Constraint:
             )
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
+        object.__setattr__(self, "unit", np.broadcast_to(self.unit, (size,)).copy())
 
     @property
     def is_soft(self) -> bool:
         """Whether violation is allowed at a cost."""
         return math.isfinite(self.weight)
+
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """The name, with the component where there are several."""
+        size = self.expression.numel()
+        return (self.name,) if size == 1 else tuple(f"{self.name}[{j}]" for j in range(size))
+
+
+@dataclass(frozen=True, eq=False)
+class InteriorPoint:
+    """Costs and constraints at one time inside the horizon, such as a measurement or a waypoint.
+
+    Args:
+        time: 0 < time < horizon; the grid must have a node there.
+        cost: at every member's state at that time.
+        constraints: hard or soft, of that state.
+    """
+
+    time: float
+    cost: ca.SX = field(default_factory=_zero)
+    constraints: Sequence[Constraint] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +122,12 @@ class OptimalControlProblem:
         control_cost: R(t, u, p), counted once; exact where the control is constant.
         control_rate_weight: rho, weight of the squared derivative of the control.
         parameter_cost: Q(p), counted once.
-        path_constraints: hard ones hold at the start of every interval, soft ones are integrated.
+        path_constraints: soft ones are integrated by the scheme. Hard ones of the state alone hold
+            at every node of the grid; those with the control in them hold at the start of every
+            interval, or, with one control per Runge-Kutta stage, at every stage.
         terminal_constraints: at every member's end state; `initial` may occur in them.
         control_constraints: of t, u, p only, counted once for each interval.
+        interior_points: costs and constraints at times inside a fixed horizon.
         state_bounds, control_bounds, parameter_bounds: (lower, upper), each a scalar or one value
             per component.
         parameter: symbols p.
@@ -106,6 +136,10 @@ class OptimalControlProblem:
         time: symbol t.
         initial: (n,) symbols of a member's initial state, to couple start and end.
         maximize: whether the cost is to be maximised; exact penalties still count against it.
+        integrals: how many of the last components of the state are integrals that start at 0 and
+            were added to pose the problem.
+        bound_names: further names for the bounds of states, controls or parameters, with their
+            symbols.
 
     Raises:
         ValueError: sizes that do not fit, a value that is not finite, or an expression with
@@ -125,6 +159,7 @@ class OptimalControlProblem:
     path_constraints: Sequence[Constraint] = ()
     terminal_constraints: Sequence[Constraint] = ()
     control_constraints: Sequence[Constraint] = ()
+    interior_points: Sequence[InteriorPoint] = ()
     state_bounds: Bounds = UNBOUNDED
     control_bounds: Bounds = UNBOUNDED
     parameter_bounds: Bounds = UNBOUNDED
@@ -134,9 +169,17 @@ class OptimalControlProblem:
     time: ca.SX = field(default_factory=lambda: ca.SX.sym("t"))
     initial: ca.SX = field(default_factory=_empty)
     maximize: bool = False
+    bound_names: Mapping[str, ca.SX] = field(default_factory=dict)
+    integrals: int = 0
 
     def __post_init__(self) -> None:
         n = self.state.numel()
+        for name in ("state", "control", "parameter", "data", "initial"):
+            symbols = getattr(self, name)
+            if not symbols.is_valid_input():
+                raise ValueError(
+                    f"{name} must be CasADi symbols, or vertcat of them, got {symbols}."
+                )
         if self.dynamics.numel() != n:
             raise ValueError(
                 f"dynamics has {self.dynamics.numel()} components, expected {n}, one per state."
@@ -191,6 +234,14 @@ class OptimalControlProblem:
             raise ValueError(
                 f"control_rate_weight must be >= 0 and finite, got {self.control_rate_weight}."
             )
+        for point in self.interior_points:
+            if self.has_free_horizon:
+                raise ValueError("interior points need a fixed horizon; this one is free.")
+            if not 0 < point.time < float(self.horizon):
+                raise ValueError(
+                    f"an interior point lies at t = {point.time:g}, expected a time inside "
+                    f"(0, {self.horizon:g}); use the terminal cost and constraints at the end."
+                )
         self._check_symbols()
 
     def _check_symbols(self) -> None:
@@ -206,6 +257,13 @@ class OptimalControlProblem:
         ]
         if self.has_free_horizon:
             allowed.append(("horizon", ca.SX(self.horizon), [self.parameter]))
+        of_state = [self.state, self.parameter, self.data, self.time]
+        for point in self.interior_points:
+            label = f"the interior point at t = {point.time:g}"
+            allowed.append((f"cost of {label}", ca.SX(point.cost), of_state))
+            for constraint in point.constraints:
+                name = f"constraint {constraint.name!r} of {label}"
+                allowed.append((name, constraint.expression, of_state))
         for kind, symbols in (("path", everything), ("terminal", at_end), ("control", of_control)):
             for constraint in getattr(self, f"{kind}_constraints"):
                 label = f"{kind} constraint {constraint.name!r}"
@@ -218,6 +276,15 @@ class OptimalControlProblem:
                     f"{label} depends on {', '.join(unknown)}, which it may not; use only the "
                     "symbols declared for it as state, control, parameter, data or time."
                 )
+
+    def __getstate__(self) -> dict:
+        with ca.global_pickle_context():
+            return {"pickled": pickle.dumps(self.__dict__)}
+
+    def __setstate__(self, state: dict) -> None:
+        """The symbols of the copy are new ones: use those of the copy."""
+        with ca.global_unpickle_context():
+            self.__dict__.update(pickle.loads(state["pickled"]))
 
     @property
     def has_free_horizon(self) -> bool:
@@ -233,8 +300,8 @@ class OptimalControlProblem:
     def is_autonomous(self) -> bool:
         """Whether the Hamiltonian is conserved along an optimum.
 
-        Time must not occur, nor a penalty on the derivative of the control, nor a hard path
-        constraint or state bound.
+        Time must not occur, nor an interior point, nor a penalty on the derivative of the control,
+        nor a hard path constraint or state bound.
         """
         constraints = [*self.path_constraints, *self.control_constraints]
         expressions = [c.expression for c in constraints]
@@ -243,14 +310,35 @@ class OptimalControlProblem:
         return (
             not ca.depends_on(ca.vertcat(*expressions), self.time)
             and self.control_rate_weight == 0.0
+            and not self.interior_points
             and all(c.is_soft for c in self.path_constraints)
             and not (np.isfinite(lower).any() or np.isfinite(upper).any())
         )
 
     @property
+    def state_names(self) -> tuple[str, ...]:
+        """Of the components of the state."""
+        return component_names(self.state)
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """Of the components of the control."""
+        return component_names(self.control)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Of the parameters."""
+        return component_names(self.parameter)
+
+    @property
     def members(self) -> int:
         """Number of members N."""
         return len(self.initial_state)  # type: ignore[arg-type]
+
+
+def component_names(symbols: ca.SX) -> tuple[str, ...]:
+    """The symbols' own names; x0, x1, ... for the components of a vector x."""
+    return tuple(VECTOR_COMPONENT.sub(r"\1\2", s.name()) for s in ca.symvar(symbols))
 
 
 def as_bounds(name: str, bounds: Bounds, size: int) -> tuple[NDArray, NDArray]:

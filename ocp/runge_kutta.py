@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -204,9 +205,41 @@ RK4 = _tableau(
 
 _GAUSS = "Butcher, Math. Comp. 18 (1964), 50-64"
 _RADAU = "Ehle, Research Report CSRR 2010, University of Waterloo (1969)"
-GAUSS_LEGENDRE_2 = collocation("gauss-legendre-2", _gauss_nodes(1), 2, _GAUSS)
-GAUSS_LEGENDRE_4 = collocation("gauss-legendre-4", _gauss_nodes(2), 4, _GAUSS)
-GAUSS_LEGENDRE_6 = collocation("gauss-legendre-6", _gauss_nodes(3), 6, _GAUSS)
-RADAU_IIA_1 = collocation("radau-iia-1", _radau_nodes(1), 1, _RADAU)
-RADAU_IIA_3 = collocation("radau-iia-3", _radau_nodes(2), 3, _RADAU)
-RADAU_IIA_5 = collocation("radau-iia-5", _radau_nodes(3), 5, _RADAU)
+MOST_STAGES = 9  # of a collocation method whose order conditions hold to rounding
+
+
+@cache
+def gauss_legendre(stages: int) -> ButcherTableau:
+    """The Gauss-Legendre method of s stages, of order 2s; the same object for the same s.
+
+    Raises:
+        ValueError: fewer than 1 or more than MOST_STAGES stages.
+    """
+    _check_stages(stages)
+    name = f"gauss-legendre-{2 * stages}"
+    return collocation(name, _gauss_nodes(stages), 2 * stages, _GAUSS)
+
+
+@cache
+def radau_iia(stages: int) -> ButcherTableau:
+    """The Radau IIA method of s stages, of order 2s - 1; the same object for the same s.
+
+    Raises:
+        ValueError: fewer than 1 or more than MOST_STAGES stages.
+    """
+    _check_stages(stages)
+    name = f"radau-iia-{2 * stages - 1}"
+    return collocation(name, _radau_nodes(stages), 2 * stages - 1, _RADAU)
+
+
+def _check_stages(stages: int) -> None:
+    if not 1 <= stages <= MOST_STAGES:
+        raise ValueError(f"a collocation method has 1 to {MOST_STAGES} stages here, got {stages}.")
+
+
+GAUSS_LEGENDRE_2 = gauss_legendre(1)
+GAUSS_LEGENDRE_4 = gauss_legendre(2)
+GAUSS_LEGENDRE_6 = gauss_legendre(3)
+RADAU_IIA_1 = radau_iia(1)
+RADAU_IIA_3 = radau_iia(2)
+RADAU_IIA_5 = radau_iia(3)

@@ -25,6 +25,7 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from ocp.multipliers import KKTMultipliers
 from ocp.nlp import Array, NLPResult, NonlinearProgram
 from ocp.stages import Rows, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, decision_bounds, local_values, split_decisions
@@ -344,10 +345,52 @@ class Shooting:
             for k in range(1, len(self.staged.stages))
         )
 
-    def row_multipliers(self, result: NLPResult) -> tuple[Array, ...]:
-        """Multipliers of the rows of every stage (N, r_k), then of every shared term (1, r)."""
+    def multipliers(self, result: NLPResult) -> KKTMultipliers:
+        """Multipliers of rows, bounds and dynamics, without those of slacks and given states."""
+        states = [
+            result.bound_multipliers[start:stop].reshape(self.staged.members, -1).copy()
+            for start, stop in pairwise(self._state_offsets)
+        ]
+        states[0][:] = 0.0
+        decisions = result.bound_multipliers[self._decision_offset : self._slack_offset]
+        start = np.zeros((self.staged.members, self.staged.stages[0].state_size))
+        return KKTMultipliers(
+            self.rows_of(result.multipliers),
+            tuple(states),
+            decisions.copy(),
+            (start, *self.costates(result)),
+        )
+
+    def constraint_group(self, row: int) -> str:
+        """What row of g is called: the dynamics, or a constraint by its name."""
+        offset = int(self._row_offsets[0])
+        if row < offset:
+            return "the dynamics"
+        block = int(np.searchsorted(self._row_offsets, row, side="right")) - 1
+        names = self._row_blocks[block][0].names
+        return names[(row - int(self._row_offsets[block])) % len(names)]
+
+    def unknown_group(self, position: int) -> str:
+        """What state, control or parameter an unknown is; empty for given states and slacks."""
+        staged = self.staged
+        if position < self._state_offsets[1] or position >= self._slack_offset:
+            return ""
+        if position < self._state_offsets[-1]:
+            k = int(np.searchsorted(self._state_offsets, position, side="right")) - 1
+            own = position - int(self._state_offsets[k])
+            return staged.names.state(own % staged.stages[k].state_size)
+        if position < self._decision_offset:
+            return ""
+        j = position - self._decision_offset
+        if j >= staged.parameter_slice.start:
+            return staged.names.parameter(j - staged.parameter_slice.start)
+        control = next(s for s in staged.control_slices if s.start <= j < s.stop)
+        return staged.names.control(j - control.start)
+
+    def rows_of(self, values: Array) -> tuple[Array, ...]:
+        """Of values of g, or of its multipliers, the rows of every stage, then of shared terms."""
         return tuple(
-            result.multipliers[self._row_offsets[b] : self._row_offsets[b + 1]]
+            values[self._row_offsets[b] : self._row_offsets[b + 1]]
             .reshape(copies, len(rows.names))
             .copy()
             for b, (rows, copies) in enumerate(self._row_blocks)

@@ -58,7 +58,7 @@ class Solution:
             certificate=replace(
                 self.certificate,
                 costates=tuple(-costate for costate in self.certificate.costates),
-                multipliers=tuple(-y for y in self.certificate.multipliers),
+                multipliers=self.certificate.multipliers.negated(),
             ),
         )
 

@@ -8,22 +8,29 @@ optimiser says of itself.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ocp.certificate import Certificate, certify
 from ocp.condensing import Linearization, adjoint, linearize, reduced_gradient
-from ocp.diagnosis import not_finite
-from ocp.discretize import discretize, embed, extract
+from ocp.continuous import ContinuousSolution, in_continuous_time
+from ocp.diagnosis import initial_offenders, not_finite
+from ocp.discretize import Transcription, embed
+from ocp.explanation import explain, message
 from ocp.grid import TimeGrid
-from ocp.ipopt import IpoptOptions, minimize
+from ocp.guess import Guess, other_guesses
+from ocp.ipopt import IpoptOptions
+from ocp.linear_solvers import LinearSolver
 from ocp.method import Choice, Method, choose
 from ocp.newton import Limits
 from ocp.nlp import NLPResult, Progress, Status
+from ocp.nlp_solvers import NLPSolver, minimize
 from ocp.problem import OptimalControlProblem
 from ocp.reduction import minimize_reduced
-from ocp.runge_kutta import RK4, ButcherTableau
+from ocp.runge_kutta import GAUSS_LEGENDRE_4, ButcherTableau
+from ocp.scaling import Scaling, automatic_scaling, scaled, scaled_rows, to_scaled
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
 from ocp.stages import StagedProblem
@@ -38,6 +45,7 @@ GIVEN_UP = (
     Status.INFEASIBLE,
     Status.FAILED,
 )  # without states: shooting is tried
+FEASIBLE = 1e-4  # relative violation beyond which a point that is called solved is infeasible
 SMALLEST_TOLERANCE = 1e-12  # of the optimiser, above rounding
 
 
@@ -50,8 +58,10 @@ class SolveOptions:
         max_iterations: limit of the optimiser's iterations.
         time_limit: wall time of the optimiser, s.
         objective_scale: factor on the objective inside the optimiser; None chooses one.
-        ipopt: further options of the optimiser, by their own names.
         method: how to solve; AUTO chooses by the expected time, see `ocp.method`.
+        ipopt: further options of IPOPT, by their own names.
+        linear_solver: of IPOPT; one that does not work here is refused when the solve begins.
+        nlp_solver: the optimiser; the verdict is ours, whichever it is.
 
     Raises:
         ValueError: a tolerance outside (0, 1), or limits that are not positive.
@@ -63,6 +73,8 @@ class SolveOptions:
     objective_scale: float | None = None
     ipopt: dict[str, object] = field(default_factory=dict)
     method: Method = Method.AUTO
+    linear_solver: LinearSolver = LinearSolver.MUMPS
+    nlp_solver: NLPSolver = NLPSolver.IPOPT
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
@@ -75,43 +87,108 @@ class SolveOptions:
 
 def solve(
     problem: OptimalControlProblem,
-    grid: TimeGrid,
-    tableau: ButcherTableau = RK4,
+    grid: TimeGrid | int = 50,
+    tableau: ButcherTableau | Sequence[ButcherTableau] = GAUSS_LEGENDRE_4,
     *,
     substeps: int = 1,
     control_per_stage: bool = False,
-    guess: Trajectory | Solution | None = None,
+    guess: Guess | Trajectory | Solution | None = None,
+    scaling: Scaling | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
-) -> Solution:
+) -> ContinuousSolution:
     """Solve a problem in continuous time on a grid.
 
     Args:
         problem: what to minimise, or maximise.
-        grid: intervals; they span [0, 1] if the end time is free.
-        tableau: Runge-Kutta method on every interval.
+        grid: intervals, or their number if they are equal; a given grid spans [0, 1] if the end
+            time is free.
+        tableau: Runge-Kutta method on every interval, or one for each of them; an implicit one,
+            with its stages among the unknowns, copes best with bad guesses and stiff dynamics.
         substeps: equal steps of the method on every interval.
         control_per_stage: one control for each Runge-Kutta stage, for high order, instead of one
             per interval.
-        guess: where to start, a trajectory or an earlier solution, which also lends its
-            multipliers; by default zero controls, states held at their initial values, and
-            parameters at 1, clipped to their bounds.
+        guess: where to start: a guess, a trajectory on this very grid, or an earlier solution on
+            any grid, method or horizon; one of the same shape also lends its multipliers. See
+            `Guess` for the default; if that ends infeasible, a few others are tried.
+        scaling: sizes of the variables; by default those of an earlier solution, or powers of ten
+            from bounds and guess.
         options: tolerance and limits.
         progress: called with every iteration.
 
     Returns:
-        The solution in the problem's own terms: of the cost to be maximised if that was asked,
-        with free initial values in the first state and times on a free horizon.
+        The solution in the problem's own terms and units: of the cost to be maximised if that was
+        asked, with free initial values in the first state and times on a free horizon.
     """
-    staged = discretize(problem, grid, tableau, substeps, control_per_stage=control_per_stage)
-    start: Trajectory | Solution | None = guess
+    if not isinstance(grid, TimeGrid):
+        span = 1.0 if problem.has_free_horizon else float(problem.horizon)
+        grid = TimeGrid.uniform(grid, span).including([p.time for p in problem.interior_points])
+    tableaux = (
+        (tableau,) * grid.intervals if isinstance(tableau, ButcherTableau) else tuple(tableau)
+    )
+    transcription = Transcription(problem, grid, tableaux, substeps, control_per_stage)
+    found = _solve_from(guess, transcription, scaling, options, progress)
+    if guess is not None or found.status is not Status.INFEASIBLE or not found.iterations:
+        return found
+    for other in other_guesses(problem):
+        again = _solve_from(other, transcription, scaling, options, progress)
+        if again.is_solved or again.status is Status.INTERRUPTED:
+            return again
+    return replace(found, message=f"{found.message} Other starts ended no better.")
+
+
+def _solve_from(
+    guess: Guess | Trajectory | Solution | None,
+    transcription: Transcription,
+    scaling: Scaling | None,
+    options: SolveOptions,
+    progress: Progress | None,
+) -> ContinuousSolution:
+    """Solve a transcribed problem from one guess."""
+    problem, grid = transcription.problem, transcription.grid
+    start, warm = _start(guess, transcription)
+    if scaling is None and isinstance(guess, ContinuousSolution):
+        scaling = guess.scaling
+    scaling = (automatic_scaling(problem, start) if scaling is None else scaling).of(problem)
+    inner = scaled_rows(scaled(problem, scaling), to_scaled(start, scaling))
+    inner_grid = grid
+    if not problem.has_free_horizon and scaling.time != 1.0:
+        inner_grid = TimeGrid(grid.nodes / scaling.time)
+    inner_transcription = replace(transcription, problem=inner, grid=inner_grid)
+    if scaling.cost is not None and options.objective_scale is None:
+        options = replace(options, objective_scale=1.0 / scaling.cost)
+    first = embed(inner, to_scaled(start, scaling))
+    solution = solve_staged(inner_transcription.staged(), first, options, progress, warm)
+    found = in_continuous_time(solution, transcription, inner_transcription, scaling)
+    if found.is_solved and found.error.is_coarse:
+        found = replace(
+            found,
+            message=f"{found.message} But the grid is too coarse for the differential equation: "
+            f"{found.error}. Take more intervals, or refine().",
+        )
+    return found
+
+
+def _start(
+    guess: Guess | Trajectory | Solution | None, transcription: Transcription
+) -> tuple[Trajectory, NLPResult | None]:
+    """The guess on the grid, and an earlier result that lends its multipliers."""
+    if isinstance(guess, ContinuousSolution):
+        earlier = guess.transcription
+        assert earlier is not None
+        same = (earlier.tableaux, earlier.substeps, earlier.control_per_stage) == (
+            transcription.tableaux,
+            transcription.substeps,
+            transcription.control_per_stage,
+        )
+        if same and np.array_equal(earlier.grid.nodes, transcription.grid.nodes):
+            return guess.trajectory, guess.result
+        return guess.path.on(transcription), guess.result if same else None
     if isinstance(guess, Solution):
-        start = replace(guess, trajectory=embed(problem, guess.trajectory))
-    elif guess is not None:
-        start = embed(problem, guess)
-    solution = solve_staged(staged, start, options, progress)
-    solution = replace(solution, trajectory=extract(problem, grid, solution.trajectory))
-    return solution.negated() if problem.maximize else solution
+        return guess.trajectory, guess.result
+    if isinstance(guess, Trajectory):
+        return guess, None
+    return (Guess() if guess is None else guess).on(transcription), None
 
 
 def solve_staged(
@@ -119,15 +196,16 @@ def solve_staged(
     guess: Trajectory | Solution | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
+    warm: NLPResult | None = None,
 ) -> Solution:
     """Minimise a staged problem by multiple shooting, and certify where it ended.
 
-    A solution as guess also lends its multipliers, if it is of a problem of the same shape, so
-    that a solved problem is re-solved in a few iterations.
+    A solution as guess also lends its multipliers, as does an earlier result given as `warm`, if
+    it is of a problem of the same shape, so that a solved problem is re-solved in a few iterations.
     """
     begin = time.perf_counter()
-    warm = guess.result if isinstance(guess, Solution) else None
     if isinstance(guess, Solution):
+        warm = guess.result
         guess = guess.trajectory
     guess = constant_guess(staged) if guess is None else guess
     shooting = Shooting(staged)
@@ -135,8 +213,13 @@ def solve_staged(
     at_guess = linearize(staged, guess)
     culprit = not_finite(at_guess)
     if culprit is not None:
-        return _unusable(at_guess, culprit, time.perf_counter() - begin)
-    choice = choose(staged, options.method)
+        why = f"At the guess: {culprit}; start elsewhere."
+        return _refused(at_guess, Status.INVALID_NUMBER, why, time.perf_counter() - begin)
+    outside = initial_offenders(staged, options.tolerance)
+    if outside:
+        why = f"The initial state is given outside its bounds: {', '.join(map(str, outside))}."
+        return _refused(at_guess, Status.INFEASIBLE, why, time.perf_counter() - begin)
+    choice = _method(staged, options)
     if choice.method is not Method.SHOOTING:
         solution = _without_states(staged, choice, guess, options, progress, begin)
         if solution.status not in GIVEN_UP or options.method is not Method.AUTO:
@@ -153,19 +236,24 @@ def solve_staged(
         max_iterations=options.max_iterations,
         time_limit=options.time_limit,
         objective_scale=scale,
+        linear_solver=options.linear_solver,
         extra=options.ipopt,
     )
-    result = minimize(program, start, settings, progress, warm)
+    result = minimize(options.nlp_solver, shooting, start, settings, progress, warm)
     trajectory, certificate, status = _judge(shooting, result, options.tolerance)
+    sharp = TOLERANCE_RATIO * options.tolerance
     for _ in range(RETRIES):
         left = settings.time_limit - (time.perf_counter() - built)
-        if status is not Status.INACCURATE or certificate.is_minimum is None or left <= 0:
+        loose = status is Status.NOT_A_MINIMUM and certificate.stationarity > sharp
+        if not (status is Status.INACCURATE or loose) or certificate.is_minimum is None:
+            break
+        if left <= 0:
             break
         # The cost is nearly flat in units of the optimiser's tolerance: magnify it, and go on.
         settings = replace(
             settings, objective_scale=RETRY_SCALE * settings.objective_scale, time_limit=left
         )
-        again = minimize(program, result.point, settings, progress, result)
+        again = minimize(options.nlp_solver, shooting, result.point, settings, progress, result)
         found = _judge(shooting, again, options.tolerance)
         if found[1].stationarity < certificate.stationarity:
             result = again.after(result)
@@ -180,7 +268,7 @@ def solve_staged(
         objective=linearization.objective,
         costs=costs_by_term(linearization),
         status=status,
-        message=message(status, certificate),
+        message=explain(shooting, result, certificate, status, options.tolerance),
         backend_status=result.backend_status,
         certificate=certificate,
         iterations=result.iterations,
@@ -189,6 +277,18 @@ def solve_staged(
         result=result,
         method=choice,
     )
+
+
+def _method(staged: StagedProblem, options: SolveOptions) -> Choice:
+    """The method asked for, or chosen; options of an optimiser ask for one that has them."""
+    special = (
+        options.ipopt
+        or options.linear_solver is not LinearSolver.MUMPS
+        or options.nlp_solver is not NLPSolver.IPOPT
+    )
+    if special and options.method is Method.AUTO:
+        return Choice(Method.SHOOTING, "Multiple shooting, which the options given belong to.")
+    return choose(staged, options.method)
 
 
 def _without_states(
@@ -233,7 +333,7 @@ def _judge(
 ) -> tuple[Trajectory, Certificate, Status]:
     """The trajectory where the optimiser stopped, its certificate and the verdict."""
     trajectory = shooting.unpack(result.point)
-    certificate = certify(shooting.staged, trajectory)
+    certificate = certify(shooting.staged, trajectory, shooting.multipliers(result))
     return trajectory, certificate, verdict(certificate, result.status, tolerance)
 
 
@@ -241,29 +341,22 @@ def verdict(certificate: Certificate, backend: Status, tolerance: float) -> Stat
     """What the certificate says; the optimiser is asked only why it stopped short."""
     if certificate.is_stationary(tolerance) and certificate.is_minimum is not None:
         return Status.SOLVED if certificate.is_minimum else Status.NOT_A_MINIMUM
-    return Status.INACCURATE if backend is Status.SOLVED else backend
+    if backend is Status.SOLVED:
+        is_feasible = max(certificate.dynamics, certificate.constraints) <= FEASIBLE
+        return Status.INACCURATE if is_feasible else Status.INFEASIBLE
+    return backend
 
 
-def message(status: Status, certificate: Certificate) -> str:
-    """A sentence on the status, with the culprit if there is one."""
-    sentence = status.sentence
-    if status is Status.INACCURATE and certificate.is_minimum is None:
-        sentence = "There are too many controls for the second-order conditions to be tested."
-    if status is Status.INFEASIBLE and certificate.worst:
-        sentence += f" Most violated: {', '.join(map(str, certificate.worst[:3]))}."
-    return sentence
-
-
-def _unusable(at_guess: Linearization, culprit: str, seconds: float) -> Solution:
-    """Of a guess at which the model cannot be evaluated; no optimiser can start there."""
+def _refused(at_guess: Linearization, status: Status, why: str, seconds: float) -> Solution:
+    """Of a guess at which no optimiser can start, or a start that no point can repair."""
     certificate = certify(at_guess.staged, at_guess.trajectory)
     return Solution(
         trajectory=at_guess.trajectory,
         costates=certificate.costates[1:],
         objective=at_guess.objective,
         costs=costs_by_term(at_guess),
-        status=Status.INVALID_NUMBER,
-        message=f"{Status.INVALID_NUMBER.sentence} At the guess: {culprit}; start elsewhere.",
+        status=status,
+        message=f"{status.sentence} {why}",
         backend_status="not run",
         certificate=certificate,
         iterations=0,
@@ -276,7 +369,8 @@ def objective_scale(linearization: Linearization) -> float:
     """Factor that brings the control's own cost, or else the gradient in the control, to size 1.
 
     That is the largest curvature of the control's cost, or its largest price, or the largest
-    component of the reduced gradient at the guess, whichever is there first.
+    component of the reduced gradient at the guess, whichever is there first; the last is no more
+    than the largest derivative of the cost itself, however unstable the dynamics.
     """
     curvature, price = 0.0, 0.0
     for values in linearization.shared:
@@ -289,7 +383,9 @@ def objective_scale(linearization: Linearization) -> float:
         np.zeros_like(v.rows) for v in (*linearization.stages, *linearization.shared)
     )
     gradient = reduced_gradient(linearization, adjoint(linearization, multipliers), multipliers)
-    size = curvature or price or float(np.abs(gradient.value).max(initial=0.0))
+    everything = (*linearization.stages, *linearization.shared)
+    local = max(float(np.abs(values.gradient).max(initial=0.0)) for values in everything)
+    size = curvature or price or min(float(np.abs(gradient.value).max(initial=0.0)), local)
     return 1.0 / size if np.isfinite(size) and size > 0 else 1.0
 
 

@@ -336,6 +336,31 @@ class SharedTerm:
     rows: Rows
 
 
+@dataclass(frozen=True)
+class ComponentNames:
+    """What the components of states, controls and parameters are called in reports.
+
+    Where there are no names, or more controls than names because u^k stacks several controls,
+    components are x0, x1, ..., u0, u1, ..., p0, p1, ... or repeat the names in a cycle.
+    """
+
+    states: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+    def state(self, j: int) -> str:
+        """Of component j of a state."""
+        return self.states[j] if j < len(self.states) else f"x{j}"
+
+    def control(self, j: int) -> str:
+        """Of component j of a control."""
+        return self.controls[j % len(self.controls)] if self.controls else f"u{j}"
+
+    def parameter(self, j: int) -> str:
+        """Of parameter j."""
+        return self.parameters[j] if j < len(self.parameters) else f"p{j}"
+
+
 @dataclass(frozen=True, eq=False)
 class StagedProblem:
     """A problem in discrete time; see the module's equation.
@@ -350,6 +375,7 @@ class StagedProblem:
         times: (K+1,) of the nodes, or None if there is no time behind the stages.
         is_autonomous: whether the stages come from an autonomous problem, whose Hamiltonian is
             conserved.
+        names: of the components, for reports.
 
     Raises:
         ValueError: sizes of neighbouring stages that do not fit.
@@ -363,6 +389,7 @@ class StagedProblem:
     parameter_bounds: tuple[Array, Array]
     times: Array | None = None
     is_autonomous: bool = False
+    names: ComponentNames = ComponentNames()
 
     def __post_init__(self) -> None:
         if len(self.stages) < 2 or self.stages[-1].control_size:

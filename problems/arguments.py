@@ -96,6 +96,21 @@ def _tolerance(text: str) -> float:
     return value
 
 
+def _list_of_numbers(text: str) -> tuple[float, ...]:
+    number = _number(positive=True)
+    values = tuple(number(part.strip()) for part in text.split(","))
+    if len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"expected numbers that are all different, got {text!r}")
+    return values
+
+
+def _share(text: str) -> float:
+    value = _number(positive=True)(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
+    return value
+
+
 def _columns(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
@@ -104,7 +119,38 @@ def _later(text: str) -> NoReturn:
     raise argparse.ArgumentTypeError(f"this option {LATER}; leave it out")
 
 
+def _add_ladder(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("ladder").add_argument
+    add(
+        "--horizons",
+        type=_list_of_numbers,
+        metavar="LIST",
+        help="T1,T2,...: one solve per horizon, in increasing order",
+    )
+    add(
+        "--weight-decays",
+        type=_list_of_numbers,
+        metavar="LIST",
+        help="one solve per weight decay at fixed horizon, in decreasing order",
+    )
+    add(
+        "--keep",
+        type=_one_of("choice", ["layers", "step"]),
+        default="layers",
+        help="layers: the same number on every horizon | step: the same length of a layer, "
+        "that of the smallest horizon [layers]",
+    )
+    add(
+        "--held-out",
+        type=_share,
+        metavar="SHARE",
+        help="of the samples, to measure on and not to train on [none; data that are generated, or "
+        "real data with --samples, are measured on others of their kind]",
+    )
+
+
 def _add_problem(parser: argparse.ArgumentParser) -> None:
+    is_sweep = parser.prog.endswith("sweep")
     parser.add_argument(
         "data", metavar="DATA", help="a name from `turnpike datasets`, .csv or .npz"
     )
@@ -150,8 +196,13 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=_integer(1), metavar="N", help="processes for the starts [1]")
     add("--dask", type=_later, help=argparse.SUPPRESS)
     add = parser.add_argument_group("output").add_argument
-    add("--save", metavar="FILE.npz")
-    add("--plot", metavar="FIGURE", help=".png .pdf .svg or .gif")
+    if is_sweep:
+        text = "one file per finished solve; the same command with the same DIR continues"
+        add("--save", metavar="DIR", help=text)
+        add("--plot", metavar="FIGURE", help=".png .pdf or .svg")
+    else:
+        add("--save", metavar="FILE.npz")
+        add("--plot", metavar="FIGURE", help=".png .pdf .svg or .gif")
     _add_output(add)
 
 
@@ -162,9 +213,8 @@ def _add_output(add: Callable[..., Any]) -> None:
 
 LATER_OPTIONS = ("widths", "dask")
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-COMMANDS = ("datasets", "solve", "interpolate", "check", "show")
+COMMANDS = ("datasets", "solve", "interpolate", "sweep", "check", "show")
 COMMANDS_LATER = {
-    "sweep": "for now run solve once per horizon",
     "compare": "for now run solve, and the other optimiser on the same cost",
 }
 
@@ -182,12 +232,15 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
         ("datasets", "list the data sets that can be named"),
         ("solve", "minimise J on a data set"),
         ("interpolate", "find the minimal-norm interpolant of a data set"),
+        ("sweep", "climb a ladder of horizons or weight decays, its rungs checked by each other"),
         ("check", "recompute the certificate of a saved solution from its file"),
         ("show", "draw a saved solution"),
     ):
         made[name] = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    for name in ("solve", "interpolate"):
+    for name in ("solve", "interpolate", "sweep"):
         _add_problem(made[name])
+    _add_ladder(made["sweep"])
+    made["sweep"].set_defaults(horizon=None, weight_decay=None)
     made["datasets"].add_argument("--json", action="store_true", help="as one JSON object")
     made["check"].add_argument("file", metavar="FILE.npz")
     _add_output(made["check"].add_argument)
@@ -216,7 +269,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         at = commands.get(command, top)
         word = unknown[0] if unknown else command
         at.error(f"unrecognized argument {word}{at.suggestion(word)}")
+    if known.command == "sweep":
+        _settle_ladder(known, commands["sweep"])
     return known
+
+
+def _settle_ladder(options: argparse.Namespace, at: Parser) -> None:
+    """One ladder, and the default of what it does not climb in."""
+    if (options.horizons is None) == (options.weight_decays is None):
+        given = "neither" if options.horizons is None else "both"
+        at.error(f"expected --horizons LIST or --weight-decays LIST, got {given}")
+    climbed, single = "horizons", "horizon"
+    if options.horizons is None:
+        climbed, single = "weight-decays", "weight-decay"
+        if options.keep != "layers":
+            at.error("--keep step is for --horizons; with --weight-decays the network stays")
+    if getattr(options, single.replace("-", "_")) is not None:
+        at.error(f"--{single} came with --{climbed}; leave one of them out")
+    options.horizon = 1.0 if options.horizon is None else options.horizon
+    options.weight_decay = 1e-2 if options.weight_decay is None else options.weight_decay
 
 
 def _join_negative_numbers(words: list[str]) -> list[str]:

@@ -24,11 +24,11 @@ from scipy.linalg import expm
 from scipy.optimize import brentq
 
 from ocp.grid import TimeGrid
+from ocp.guess import Guess
 from ocp.problem import Constraint, OptimalControlProblem
 from ocp.runge_kutta import GAUSS_LEGENDRE_6, RK4, ButcherTableau
 from ocp.solution import Solution
 from ocp.solve import SolveOptions, solve
-from ocp.trajectory import Trajectory
 
 Array = NDArray[np.float64]
 
@@ -88,9 +88,7 @@ class ClassicProblem:
         control: t -> (m,) control.
         horizon: the optimal end time, where it is free.
         recipe: a transcription that resolves it.
-        guess: fraction of the horizon -> (state, control), where to start if the default, states
-            held at their initial values, does not do.
-        guess_parameters: parameters to start from.
+        guess: where to start if the default, lines between the boundary values, does not do.
     """
 
     name: str
@@ -105,8 +103,7 @@ class ClassicProblem:
     control: Callable[[float], Array] | None = None
     horizon: float | None = None
     recipe: Recipe = Recipe()
-    guess: Callable[[float], tuple[ArrayLike, ArrayLike]] | None = None
-    guess_parameters: tuple[float, ...] = ()
+    guess: Guess | None = None
 
 
 def solve_classic(
@@ -120,24 +117,8 @@ def solve_classic(
         recipe.tableau,
         substeps=recipe.substeps,
         control_per_stage=recipe.control_per_stage,
-        guess=first_guess(classic, recipe),
+        guess=classic.guess,
         options=options,
-    )
-
-
-def first_guess(classic: ClassicProblem, recipe: Recipe) -> Trajectory | None:
-    """The guess of a problem of one member on the recipe's grid; None if it has none."""
-    if classic.guess is None:
-        return None
-    guess = classic.guess
-    nodes = recipe.grid(classic.problem).nodes
-    fractions = (nodes - nodes[0]) / (nodes[-1] - nodes[0])
-    copies = recipe.substeps * recipe.tableau.stages if recipe.control_per_stage else 1
-    middles = (fractions[:-1] + fractions[1:]) / 2
-    return Trajectory(
-        tuple(np.atleast_2d(np.asarray(guess(s)[0], dtype=float)) for s in fractions),
-        tuple(np.tile(np.atleast_1d(np.asarray(guess(s)[1], float)), copies) for s in middles),
-        np.asarray(classic.guess_parameters, dtype=float),
     )
 
 
@@ -595,8 +576,11 @@ def brachistochrone(width: float = 10.0, drop: float = 5.0) -> ClassicProblem:
         control=lambda t: np.array([theta * t / optimum / 2]),
         horizon=optimum,
         recipe=SMOOTH,
-        guess=lambda s: ([width * s, drop * s, speed * s], math.atan2(width, drop)),
-        guess_parameters=(2 * math.hypot(width, drop) / speed,),
+        guess=Guess(
+            state=[[0.0, 0.0, 0.0], [width, drop, speed]],
+            control=math.atan2(width, drop),
+            parameter=2 * math.hypot(width, drop) / speed,
+        ),
     )
 
 
@@ -684,8 +668,9 @@ def lunar_landing() -> ClassicProblem:
         control=lambda t: np.array([0.0 if t < fall else thrust]),
         horizon=horizon,
         recipe=Recipe(50, RK4, switches=(fall / horizon,)),
-        guess=lambda s: ([1 - s, velocity * (1 - s), 1 - 0.6 * s], thrust / 2),
-        guess_parameters=(1.5,),
+        guess=Guess(
+            state=[[1.0, velocity, 1.0], [0.0, 0.0, 0.4]], control=thrust / 2, parameter=1.5
+        ),
     )
 
 
@@ -733,7 +718,7 @@ def batch_reactor() -> ClassicProblem:
         costate=lambda t: np.array([[price(t), 1.0]]),
         control=lambda t: np.array([min(5.0, 1 / max(price(t), 1e-9) - 1)]),
         recipe=replace(SMOOTH, switches=(junction,)),
-        guess=lambda s: ([1.0 - s, s / 2], 1.0 + s),
+        guess=Guess(state=[[1.0, 0.0], [0.0, 0.5]], control=[[1.0], [2.0]]),
     )
 
 
@@ -773,8 +758,11 @@ def goddard() -> ClassicProblem:
         purpose="a test of a singular arc between full thrust and coasting",
         horizon=horizon,
         recipe=Recipe(100, GAUSS_LEGENDRE_6, switches=(0.0235097 / horizon, 0.0726707 / horizon)),
-        guess=lambda s: ([1 + 0.01 * s, 0.2 * s * (1 - s), 1 - 0.4 * s], 1.0),
-        guess_parameters=(0.2,),
+        guess=Guess(
+            state=[[1.0, 0.0, 1.0], [1.005, 0.05, 0.8], [1.01, 0.0, 0.6]],
+            control=1.0,
+            parameter=0.2,
+        ),
     )
 
 

@@ -26,16 +26,16 @@ from ocp import Iteration, Method, SolveOptions, Status
 from ocp.nlp import Progress
 from ocp.storage import check_writable
 from problems.arguments import LATER_OPTIONS, REQUEST_WRONG, RequestError, parse
-from problems.datasets import DATASETS, Dataset, encode, load, standardize
-from problems.figures import check_figure_path, save_figure
-from problems.interpolation import minimal_norm, unreachable
-from problems.learning import LearningProblem
-from problems.losses import LOSSES
-from problems.regularizers import PENALTIES
+from problems.datasets import DATASETS, Dataset
+from problems.figures import check_figure_path, save_figure, save_ladder_figure
+from problems.interpolation import unreachable
+from problems.ladder import climb, horizon_ladder, solver, weight_decay_ladder
+from problems.ladder_files import fingerprint, open_folder
+from problems.ladder_report import ladder_report, ladder_table
 from problems.report import report, table
-from problems.solution_file import SCHEMES, differences, load_solution, save_solution
+from problems.request import asked_data, asked_problem
+from problems.solution_file import differences, load_solution, save_solution
 from problems.training import LearningSolution, SmoothedSolution, train
-from problems.vector_fields import ACTIVATIONS, FIELDS
 
 SOLVED, NOT_SOLVED, INTERRUPTED = 0, 1, 130  # exit codes
 
@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         "datasets": _datasets,
         "solve": _solve,
         "interpolate": _solve,
+        "sweep": _sweep,
         "check": _check,
         "show": _show,
     }
@@ -107,58 +108,18 @@ def _datasets(options: argparse.Namespace) -> int:
     return SOLVED
 
 
-def _problem(options: argparse.Namespace) -> tuple[LearningProblem, dict[str, Any]]:
-    """The problem asked for, and what there is to remember of its data."""
-    raw = load(
-        options.data, samples=options.samples, seed=options.seed, target_columns=options.target
-    )
-    dataset: Dataset = encode(raw, options.loss)
-    remembered: dict[str, Any] = {}
-    if options.standardize:
-        dataset, mean, scale = standardize(dataset)
-        remembered = {"input_mean": mean.tolist(), "input_scale": scale.tolist()}
-    if options.hidden is not None and options.field != "bottleneck":
-        raise RequestError(f"--hidden is for the bottleneck field, got field {options.field}.")
-    problem = LearningProblem(
-        dataset,
-        field=FIELDS[options.field],
-        activation=ACTIVATIONS[options.activation],
-        width=options.width,
-        hidden=options.hidden,
-        horizon=options.horizon,
-        layers=options.layers,
-        scheme=SCHEMES[options.scheme],
-        substeps=options.substeps,
-        loss=LOSSES[options.loss],
-        terminal=1.0 if options.command == "interpolate" else options.terminal,
-        tracking=options.tracking,
-        weight_decay=options.weight_decay,
-        penalty=PENALTIES[options.penalty],
-        bound=options.bound,
-        trained_readout=options.readout == "trained",
-    )
-    if options.command == "interpolate":
-        problem = minimal_norm(problem)
-    return problem, remembered
-
-
 def _solve(options: argparse.Namespace) -> int:
     _check_outputs(options)
-    problem, remembered = _problem(options)
+    data = asked_data(options)
+    problem = asked_problem(options, data.training)
     _note(options.command, problem.dataset)
-    solve_options = SolveOptions(
-        tolerance=options.tolerance,
-        max_iterations=options.max_iterations,
-        time_limit=options.time_limit or float("inf"),
-        method=Method(options.method),
-    )
     reason = unreachable(problem) if problem.interpolation else None
     with _progress(options) as (progress, finished), _executor(options.workers) as executor:
         solution = train(
             problem,
             seed=options.seed,
             starts=options.starts,
-            options=solve_options,
+            options=_solve_options(options),
             executor=executor,
             progress=progress,
             finished=finished,
@@ -167,7 +128,7 @@ def _solve(options: argparse.Namespace) -> int:
         _say(options.command, reason)
         verdict = replace(solution.solution, status=Status.INFEASIBLE, message=reason)
         solution = replace(solution, solution=verdict)
-    kept = _keep(solution, options, remembered)
+    kept = _keep(solution, options, data.remembered)
     _print(solution.report, options.json)
     assert solution.starts is not None
     if not solution.starts.is_complete:
@@ -175,6 +136,70 @@ def _solve(options: argparse.Namespace) -> int:
     if not kept:
         return REQUEST_WRONG
     return SOLVED if solution.status is Status.SOLVED else NOT_SOLVED
+
+
+def _solve_options(options: argparse.Namespace) -> SolveOptions:
+    return SolveOptions(
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+        time_limit=options.time_limit or float("inf"),
+        method=Method(options.method),
+    )
+
+
+# Options of a sweep that its results do not depend on, or whose data are fingerprinted
+NOT_IN_REQUEST = ("command", "data", "save", "plot", "json", "quiet", "workers", *LATER_OPTIONS)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    if options.plot is not None:
+        check_figure_path(options.plot, still=True)
+    data = asked_data(options)
+    problem = asked_problem(options, data.training)
+    if options.horizons is not None:
+        plan = horizon_ladder(problem, options.horizons, options.keep)
+    else:
+        plan = weight_decay_ladder(problem, options.weight_decays)
+    folder = None
+    if options.save is not None:
+        asked = {k: v for k, v in vars(options).items() if k not in NOT_IN_REQUEST}
+        asked |= {"numbers_of_the_data": fingerprint(data.training, data.held_out)}
+        asked |= data.remembered
+        folder = open_folder(options.save, json.loads(json.dumps(asked)))
+    _note(options.command, problem.dataset)
+    with (
+        _ladder_progress(options, len(plan.problems)) as (progress, reached),
+        _executor(options.workers) as executor,
+    ):
+        solve = solver(
+            seed=options.seed,
+            options=_solve_options(options),
+            executor=executor,
+            progress=progress,
+        )
+        ladder = climb(
+            plan,
+            solve if folder is None else folder.stored(solve),
+            starts=options.starts,
+            reached=reached,
+        )
+    result = ladder_report(ladder, options.tolerance, data.held_out)
+    if options.json:
+        print(json.dumps(result, allow_nan=False), flush=True)
+    else:
+        print(ladder_table(result), flush=True)
+    kept = options.plot is None or _drawn(options, lambda: save_ladder_figure(result, options.plot))
+    if not ladder.is_complete:
+        kept_in = "" if folder is None else f" in {folder.path}"
+        _say(
+            options.command,
+            f"interrupted; {len(ladder.rungs)} of {len(plan.problems)} rungs are kept{kept_in}.",
+        )
+        return INTERRUPTED
+    if not kept:
+        return REQUEST_WRONG
+    good = result["status"] == Status.SOLVED.value and result["checks"]["consistent"]
+    return SOLVED if good else NOT_SOLVED
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -203,12 +228,18 @@ def _keep(
             _say(options.command, str(error))
             kept = False
     if options.plot is not None:
-        try:
-            save_figure(solution, options.plot)
-        except Exception as error:  # whatever goes wrong in drawing, the solution is kept
-            _say(options.command, f"the figure could not be drawn: {error}")
-            kept = False
+        kept &= _drawn(options, lambda: save_figure(solution, options.plot))
     return kept
+
+
+def _drawn(options: argparse.Namespace, draw: Callable[[], None]) -> bool:
+    """Whether a figure was drawn; whatever goes wrong in that, the results are kept."""
+    try:
+        draw()
+    except Exception as error:
+        _say(options.command, f"the figure could not be drawn: {error}")
+        return False
+    return True
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
@@ -254,6 +285,28 @@ def _progress(
 
 
 @contextmanager
+def _ladder_progress(
+    options: argparse.Namespace, rungs: int
+) -> Iterator[tuple[Progress | None, Callable[[str], None] | None]]:
+    """A progress bar over the solves of a ladder; repairs add to their number."""
+    if options.quiet or not sys.stderr.isatty():
+        yield None, None
+        return
+    with tqdm(total=rungs, unit="rung", file=sys.stderr, leave=False) as bar:
+
+        def iteration(at: Iteration) -> None:
+            bar.set_postfix_str(f"iteration {at.number}, J {at.objective:.6g}")
+
+        def reached(name: str) -> None:
+            if bar.n >= rungs:
+                bar.total = bar.n + 1
+            bar.set_description(name)
+            bar.update()
+
+        yield iteration, reached
+
+
+@contextmanager
 def _executor(workers: int | None) -> Iterator[Executor | None]:
     if workers is None or workers == 1:
         yield None
@@ -263,3 +316,7 @@ def _executor(workers: int | None) -> Iterator[Executor | None]:
         workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     ) as pool:
         yield pool
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,9 +4,9 @@
 
 Shown are the samples x_i and what the read-out P makes of them, E(x(t)) and |u(t)|, all parameters
 of all layers, and the costates |p_i(t)|. A sample keeps its colour from panel to panel: a colour of
-Okabe and Ito and a marker for each class, or a scale for a numeric target. Only this file imports
-Matplotlib: without pyplot, and with the user's settings back in place after each call. All
-quantities are dimensionless.
+Okabe and Ito and a marker for each class, or a scale for a numeric target. All quantities are
+dimensionless. `plot_solution` draws any other control problem, in its own units. Only this file
+imports Matplotlib: without pyplot, and with the user's settings back in place after each call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 from PIL import Image
 
+from ocp.continuous import ContinuousSolution
 from ocp.storage import check_writable
 from problems.datasets import Dataset
 
@@ -48,8 +49,11 @@ __all__ = [
     "draw_errors",
     "draw_flow",
     "flow_animation",
+    "ladder_page",
     "overview",
+    "plot_solution",
     "save_figure",
+    "save_ladder_figure",
 ]
 
 Array = NDArray[np.float64]
@@ -80,8 +84,12 @@ STYLE = {
 }
 
 
-def check_figure_path(path: str | os.PathLike[str]) -> None:
+def check_figure_path(path: str | os.PathLike[str], still: bool = False) -> None:
     """Refuse a path that `save_figure` could not write to, before anything is solved.
+
+    Args:
+        path: of the figure.
+        still: whether there is nothing to animate.
 
     Raises:
         ValueError: the suffix is not .png, .pdf, .svg or .gif, the folder is missing or closed to
@@ -93,6 +101,8 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"{str(path)!r}: pages arrive with a later version; use .png, .pdf, .svg or .gif."
         )
+    if still and suffix == ".gif":
+        raise ValueError(f"{str(path)!r}: a ladder has no animation; use .png, .pdf or .svg.")
     if suffix not in (".png", ".pdf", ".svg", ".gif"):
         raise ValueError(
             f"{str(path)!r} ends in {suffix or 'no suffix'}, expected a figure's name ending in "
@@ -109,13 +119,139 @@ def save_figure(solution: LearningSolution, path: str | os.PathLike[str]) -> Non
     """
     check_figure_path(path)
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".gif":
+    if path.suffix.lower() == ".gif":
         flow_animation(solution, path)
         return
+    _save_page(lambda: overview(solution), path)
+
+
+def _save_page(page: Callable[[], Figure], path: Path) -> None:
+    suffix = path.suffix.lower()
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # equal data, equal files
     with _styled(), _replacing(path) as draft:
-        overview(solution).savefig(draft, format=suffix[1:], dpi=170, metadata=undated.get(suffix))
+        page().savefig(draft, format=suffix[1:], dpi=170, metadata=undated.get(suffix))
+
+
+def save_ladder_figure(
+    results: Mapping[str, Any] | Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
+) -> None:
+    """Save the page of one ladder, or of ladders of several seeds, as .png, .pdf or .svg.
+
+    Args:
+        results: JSON objects of `problems.ladder_report.ladder_report`, all with the same rungs.
+        path: of the figure.
+
+    Raises:
+        ValueError: as `check_figure_path`, or the system refused to write.
+    """
+    check_figure_path(path, still=True)
+    several = [results] if isinstance(results, Mapping) else list(results)
+    _save_page(lambda: ladder_page(several), Path(path))
+
+
+def ladder_page(results: Sequence[Mapping[str, Any]]) -> Figure:
+    """Error, distance from the limit, norm, and generalisation against T or 1 / lambda.
+
+    Without a limit its panel shows Lipschitz constants. Lines are medians over the ladders and
+    bands reach from the least to the largest; what is predicted is drawn without markers.
+    """
+    with _styled():
+        figure = Figure(figsize=(9.5, 6.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        (errors, gaps), (norms, measures) = figure.subplots(2, 2)
+        in_horizon = results[0]["ladder"] == "horizon"
+        label = "horizon $T$" if in_horizon else r"$1/\lambda$"
+        _ladder_lines(
+            errors,
+            results,
+            {
+                "training_error": ("$E(x(T))$", "o-"),
+                "predicted_error": ("predicted leading term", "-"),
+                "error_bound": (r"bound $\varepsilon\,(|v^*|^2-|v|^2)$", "--"),
+            },
+        )
+        errors.set(title="training error", xscale="log", xlabel=label)
+        if any(r["interpolation"] for r in results):
+            title = "distance from the minimal-norm limit"
+            lines = {
+                "norm_gap": (r"$|v^*|^2-|v|^2$", "o-"),
+                "distance_to_interpolant": (r"$|v-v^*|$", "s-"),
+            }
+        else:
+            title = "Lipschitz constant of the network"
+            lines = {"lipschitz_bound": ("bound", "--"), "lipschitz_sampled": ("sampled", "o-")}
+        _ladder_lines(gaps, results, lines)
+        gaps.set(title=title, xscale="log", xlabel=label)
+        _ladder_lines(norms, results, {"rescaled_norm_squared": ("$|v|^2$", "o-")}, log=False)
+        limits = [r["interpolation"]["control_energy"] for r in results if r["interpolation"]]
+        if limits:
+            norms.axhline(float(np.median(limits)), color=INK, lw=1, ls="--", label=r"$|v^*|^2$")
+        norms.set(title="norm of the rescaled control", xscale="log", xlabel=label)
+        _ladder_lines(
+            measures,
+            results,
+            {
+                "held_out_accuracy": ("held-out accuracy", "o-"),
+                "held_out_error": ("held-out error", "s-"),
+                "margin": ("margin", "^-"),
+                "normalized_margin": ("margin / $|v|$", "v-"),
+            },
+            log=False,
+        )
+        measures.set(title="beyond the training data", xscale="log", xlabel=label)
+        for axes in (errors, gaps, norms, measures):
+            if axes.lines:
+                axes.legend(frameon=False)
+            else:
+                axes.set_axis_off()
+        title = f"fixed: {results[0]['held_fixed']}"
+        if len(results) > 1:
+            title += f"; median and range of {len(results)} ladders"
+        figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+    return figure
+
+
+def _ladder_lines(
+    axes: Axes,
+    results: Sequence[Mapping[str, Any]],
+    lines: Mapping[str, tuple[str, str]],
+    *,
+    log: bool = True,
+) -> None:
+    """One line per quantity against the ladder's variable, with its range over the ladders."""
+    drawn = []
+    for number, (key, (label, style)) in enumerate(lines.items()):
+        table = np.array([[_rung_value(r, rung, key) for rung in r["rungs"]] for r in results])
+        if log:
+            table = np.where(table > 0, table, np.nan)
+        shown = np.isfinite(table).all(axis=0)
+        if not shown.any():
+            continue
+        first = results[0]["rungs"]
+        x = np.array(
+            [
+                rung["horizon"] if results[0]["ladder"] == "horizon" else 1 / rung["weight_decay"]
+                for rung in first
+            ]
+        )[shown]
+        values = table[:, shown]
+        colour = COLOURS[number]
+        axes.plot(x, np.median(values, axis=0), style, color=colour, ms=4, lw=1.2, label=label)
+        if len(results) > 1:
+            low, high = values.min(axis=0), values.max(axis=0)
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+        drawn.append(values.ravel())
+    if log and drawn:
+        _set_logarithmic(axes, np.concatenate(drawn))
+
+
+def _rung_value(result: Mapping[str, Any], rung: Mapping[str, Any], key: str) -> float:
+    """A number of a rung; not a number where there is none."""
+    if key == "norm_gap":
+        found = result["interpolation"]
+        return found["penalty_size"] - rung["penalty_size"] if found else np.nan
+    value = rung.get(key)
+    return np.nan if value is None else float(value)
 
 
 def overview(solution: LearningSolution) -> Figure:
@@ -335,6 +471,84 @@ def flow_animation(
         durations = [FRAME_TIME] * len(others) + [HOLD_TIME]
         with _replacing(path) as draft:
             first.save(draft, save_all=True, append_images=others, duration=durations, loop=0)
+
+
+def plot_solution(solution: ContinuousSolution, points: int = 400) -> Figure:
+    """States, costates, controls and constraints of a control problem against time.
+
+    Bounds are dashed where they are near. A control that is constant on intervals is drawn in
+    steps. Several members share a panel.
+
+    Args:
+        solution: of `ocp.solve` or `ocp.refine`.
+        points: times at which curves are drawn, besides the nodes.
+    """
+    problem = solution.problem
+    assert solution.transcription is not None
+    dense = np.linspace(solution.times[0], solution.times[-1], points)
+    times = np.union1d(dense, solution.times)
+    constraints = [*problem.path_constraints, *problem.control_constraints]
+    rows = max(problem.state.numel(), len(problem.control_names) + len(constraints))
+    with _styled():
+        figure = Figure(figsize=(11.0, 0.9 + 1.7 * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, 3, squeeze=False, sharex=True)
+        used = np.zeros(axes.shape, dtype=bool)
+
+        def panel(row: int, column: int, title: str, curves: Array, bounds: tuple) -> Axes:
+            used[row, column] = True
+            place = axes[row, column]
+            place.plot(times, curves.reshape(len(times), -1), color=COLOURS[column], lw=1.3)
+            place.set_title(title)
+            _draw_bounds(place, *bounds)
+            return place
+
+        lower, upper = (np.asarray(b, dtype=float) for b in problem.state_bounds)
+        values, costates = solution.state(times), solution.costate(times=times)
+        for j, name in enumerate(problem.state_names):
+            panel(j, 0, name, values[..., j], (lower[j], upper[j]))
+            panel(j, 1, f"costate of {name}", costates[..., j], (-np.inf, np.inf))
+        lower, upper = (np.asarray(b, dtype=float) for b in problem.control_bounds)
+        controls, row = solution.control(times), 0
+        for j, name in enumerate(problem.control_names):
+            place = panel(row, 2, name, controls[:, j], (lower[j], upper[j]))
+            if not solution.transcription.control_per_stage:
+                place.lines[0].remove()
+                place.stairs(
+                    [u[j] for u in solution.trajectory.controls],
+                    solution.times,
+                    baseline=None,
+                    color=COLOURS[2],
+                    lw=1.3,
+                )
+            row += 1
+        for constraint in constraints:
+            curves = solution.sample(constraint.expression, times)
+            bounds = np.asarray(constraint.lower), np.asarray(constraint.upper)
+            panel(row, 2, _plain(constraint.name), curves, bounds)
+            row += 1
+        for place, is_used in zip(axes.ravel(), used.ravel(), strict=True):
+            place.set_visible(bool(is_used))
+        for column in range(3):
+            last = int(np.flatnonzero(used[:, column])[-1]) if used[:, column].any() else 0
+            axes[last, column].set_xlabel("time")
+            axes[last, column].tick_params(labelbottom=True)
+        figure.suptitle(f"{solution.status.value}, objective {solution.objective:.8g}")
+    return figure
+
+
+def _draw_bounds(axes: Axes, lower: Array, upper: Array) -> None:
+    """Dashed lines at finite bounds within or near what is drawn, and room for flat curves."""
+    bottom, top = axes.get_ylim()
+    span = top - bottom
+    middle = (bottom + top) / 2
+    if span < 1e-6 * max(abs(middle), 1e-12):
+        span = 0.2 * max(abs(middle), 1e-12)
+        axes.set_ylim(middle - span / 2, middle + span / 2)
+        bottom, top = axes.get_ylim()
+    for value in np.unique(np.concatenate([np.ravel(lower), np.ravel(upper)])):
+        if np.isfinite(value) and bottom - span <= value <= top + span:
+            axes.axhline(value, color=FAINT, lw=0.9, ls="--")
 
 
 # What a sample looks like in every panel.

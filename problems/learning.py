@@ -38,6 +38,7 @@ from ocp import (
     rollout,
 )
 from ocp.condensing import linearize
+from ocp.runge_kutta import combine
 from problems.datasets import Dataset
 from problems.losses import DISTANCE, DISTANCE_ON_THE_LINE, SQUARED, Loss
 from problems.regularizers import L2, Penalty
@@ -45,6 +46,7 @@ from problems.vector_fields import INSIDE, TANH, Activation, VectorField, join_a
 
 Array = NDArray[np.float64]
 
+PIN_WEIGHT = 2.0  # price of leaving a tip, in units of the loss's own slope there
 REFINEMENT_TOLERANCE = 1e-10  # of the error after re-integration, relative, between two refinements
 REFINEMENT_STEPS = 5_000  # most Runge-Kutta steps of a re-integration
 
@@ -174,6 +176,17 @@ class LearningProblem:
             self.posed_loss.needs_smoothing and not self.interpolation
         )
 
+    @property
+    def kink_scale(self) -> float:
+        """Size of what the activation's kinks are rounded off in, at most 1.
+
+        That is the state in fields that are linear in the control, and elsewhere the control, which
+        is small like 1 / T on long horizons.
+        """
+        if self.field.is_linear_in_control or self.activation.is_smooth:
+            return 1.0
+        return min(1.0, 1.0 / self.horizon)
+
     @cached_property
     def grid(self) -> TimeGrid:
         """Layers of equal length."""
@@ -191,8 +204,12 @@ class LearningProblem:
             raise ValueError(f"inputs have shape {inputs.shape}, expected (points, {expected}).")
         return np.pad(inputs, ((0, 0), (0, self.state_size - inputs.shape[1])))
 
-    def control_problem(self) -> OptimalControlProblem:
-        """The problem in continuous time; a member's data are (y, smoothing width)."""
+    def control_problem(self, pins: bool = False) -> OptimalControlProblem:
+        """The problem in continuous time; a member's data are (y, smoothing width).
+
+        With pins, a member whose width is negative has soft rows r = 0 at the end in place of its
+        loss, at the price PIN_WEIGHT alpha / N, which is more than its loss could gain.
+        """
         x, u = ca.SX.sym("x", self.state_size), ca.SX.sym("u", self._control_size)
         y, delta = ca.SX.sym("y", self.outputs), ca.SX.sym("delta")
         q = ca.SX.sym("q", self._readout_size)
@@ -209,6 +226,10 @@ class LearningProblem:
         else:
             alpha, beta = self.terminal, self.tracking
             terminal, path = self._soft_rows(z, y, alpha), self._soft_rows(z, y, beta)
+            if pins and self.posed_loss.pins is not None:
+                weight = PIN_WEIGHT * alpha / self.samples
+                rows = self.posed_loss.pins(z, y, delta)
+                terminal.append(Constraint("pinned", rows, weight=weight))
         error = self.posed_loss.smooth(z, y, delta) / self.samples
         bound = np.inf if self.bound is None else self.bound
         return OptimalControlProblem(
@@ -257,6 +278,14 @@ class LearningProblem:
         """The discrete problem of the exact network."""
         return discretize(self.control_problem(), self.grid, self.scheme, self.substeps)
 
+    @cached_property
+    def pinned(self) -> StagedProblem | None:
+        """The discrete problem with rows for pinned samples; None if no tip can be pinned."""
+        has_tip = self.posed_loss.pins is not None and not self.interpolation
+        if not has_tip or self.tracking > 0 or self.terminal == 0:
+            return None
+        return discretize(self.control_problem(pins=True), self.grid, self.scheme, self.substeps)
+
     def readout(self, parameters: Array) -> tuple[Array, Array]:
         """Weight (M, D) and bias (M,) of the read-out."""
         if not self.trained_readout:
@@ -301,21 +330,38 @@ class LearningProblem:
         Steps are halved until the error settles within REFINEMENT_TOLERANCE, or their number
         reaches REFINEMENT_STEPS.
         """
-        problem = self.control_problem()
         weight, bias = self.readout(trajectory.parameters)
+        start, controls = self.pad(self.dataset.inputs).T, trajectory.control_array
         previous, steps = np.inf, 8
         while True:
-            grid = TimeGrid.uniform(self.layers * steps, self.horizon)
-            controls = np.repeat(trajectory.control_array, steps, axis=0)
-            fine = rollout(
-                discretize(problem, grid, RK4),
-                np.concatenate([controls.ravel(), trajectory.parameters]),
-            )
-            error = self.error(fine.states[-1], weight, bias)
+            states, length = start, self.horizon / self.layers / steps
+            for control in controls:
+                for _ in range(steps):
+                    states = np.array(self._fine_step(states, control, length))
+            error = self.error(states.T, weight, bias)
             settled = abs(error - previous) <= REFINEMENT_TOLERANCE * max(1.0, abs(error))
             if settled or 2 * steps * self.layers > REFINEMENT_STEPS:
                 return error
             previous, steps = error, 2 * steps
+
+    @cached_property
+    def _fine_step(self) -> ca.Function:
+        """(states (D, N), control, h) -> states after one step of RK4."""
+        x, u, h = (
+            ca.SX.sym("x", self.state_size),
+            ca.SX.sym("u", self._control_size),
+            ca.SX.sym("h"),
+        )
+        controls = self.field.split_symbols(u, self.state_size, self.hidden_size)
+
+        def rate(at: ca.SX) -> ca.SX:
+            return self.field.rate(at, controls, lambda z: self.activation.function(z, 0.0))
+
+        slopes: list[ca.SX] = []
+        for row in RK4.a:
+            slopes.append(rate(combine(x, h, row[: len(slopes)], slopes)))
+        after = combine(x, h, RK4.b, slopes)
+        return ca.Function("fine_step", [x, u, h], [ca.densify(after)]).map(self.samples)
 
     def step_times_lipschitz(self, trajectory: Trajectory) -> float:
         """max_k h_k Lip f(., u^k); below 1 every Euler layer is invertible."""

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
+from ocp.guess import Guess
 from ocp.problem import FREE, Constraint, OptimalControlProblem
 from ocp.runge_kutta import GAUSS_LEGENDRE_6, RK4
 from problems.classic import EXACT, SMOOTH, Array, ClassicProblem, Recipe
@@ -310,7 +311,10 @@ def hanging_chain(length: float = 4.0, left: float = 1.0, right: float = 3.0) ->
         purpose="a test of an integral constraint",
         control=lambda t: np.array([math.sinh((t - middle) / c)]),
         recipe=SMOOTH,
-        guess=lambda s: ([left + 2 * rise * s * (s - 0.5), length * s], 2 * rise * (2 * s - 0.5)),
+        guess=Guess(
+            state=lambda t: [left + 2 * rise * t * (t - 0.5), length * t],
+            control=lambda t: 2 * rise * (2 * t - 0.5),
+        ),
     )
 
 
@@ -352,7 +356,7 @@ def dido(length: float = 1.2) -> ClassicProblem:
         purpose="a test of a running gain to be maximised",
         control=lambda t: np.array([angle / 2 - t / radius]),
         recipe=SMOOTH,
-        guess=lambda s: ([s, 0.3 * s * (1 - s)], 1 - 2 * s),
+        guess=Guess(state=lambda t: [t, 0.3 * t * (1 - t)], control=[[1.0], [-1.0]]),
     )
 
 
@@ -399,8 +403,11 @@ def linear_tangent_steering() -> ClassicProblem:
         control=lambda t: np.array([math.atan(slope * (1 - 2 * t / optimum))]),
         horizon=optimum,
         recipe=SMOOTH,
-        guess=lambda s: ([height * s, speed * s, 10 * s * (1 - s)], 1 - 2 * s),
-        guess_parameters=(1.0,),
+        guess=Guess(
+            state=lambda t: [height * t, speed * t, 10 * t * (1 - t)],
+            control=[[1.0], [-1.0]],
+            parameter=1.0,
+        ),
     )
 
 
@@ -451,8 +458,7 @@ def zermelo() -> ClassicProblem:
         control=lambda t: np.array([math.pi + math.atan(first(last) + t)]),
         horizon=optimum,
         recipe=SMOOTH,
-        guess=lambda s: ([start[0] * (1 - s), start[1] * (1 - s)], 2.0 + 2.0 * s),
-        guess_parameters=(5.0,),
+        guess=Guess(state=[start, (0.0, 0.0)], control=[[2.0], [4.0]], parameter=5.0),
     )
 
 
@@ -597,7 +603,7 @@ def catalyst_mixing() -> ClassicProblem:
         purpose="a test of a bilinear singular arc between two bounds",
         control=control,
         recipe=Recipe(60, GAUSS_LEGENDRE_6, switches=(first, last)),
-        guess=lambda s: ([1 - 0.1 * s, 0.08], 0.5),
+        guess=Guess(state=[[1.0, 0.08], [0.9, 0.08]], control=0.5),
     )
 
 
@@ -662,7 +668,9 @@ def orbit_raising() -> ClassicProblem:
         source="Moyer and Pinkham (1964); Bryson and Ho (1975): 1.525; 13 digits by two methods",
         purpose="a test of time in the dynamics and of a steep turn of the control",
         recipe=Recipe(40, GAUSS_LEGENDRE_6, control_per_stage=True),
-        guess=lambda s: ([1 + 0.5 * s, 0.2 * s * (1 - s), 1 - 0.2 * s], 0.5 + 5.0 * s),
+        guess=Guess(
+            state=[[1.0, 0.0, 1.0], [1.25, 0.05, 0.9], [1.5, 0.0, 0.8]], control=[[0.5], [5.5]]
+        ),
     )
 
 

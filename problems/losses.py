@@ -9,7 +9,9 @@
 
 A loss with kinks is posed as exact l1 penalties on soft rows where that is possible (l1, hinge,
 and the distance in one dimension); the Euclidean distance in more dimensions is rounded off at
-its tip to sqrt(|r|^2 + delta^2) - delta, which is at most delta below it.
+its tip to sqrt(|r|^2 + delta^2) - delta, which is at most delta below it. A sample that ends at the
+tip is then pinned there: r = 0 as a constraint, whose multiplier must lie in the Euclidean ball of
+the weight of |r| in the cost. A smoothing width delta < 0 says that a sample is pinned.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ class Loss:
         value: (z (N, M), y (N, M)) -> exact loss of every sample, (N,).
         is_classification: whether the targets are classes.
         is_one_hot: whether a row of targets is one class out of M.
+        pins: (z, y, delta) -> rows that hold a pinned sample at its tip, zero for others; None if
+            there is no tip.
         needs_smoothing: whether `smooth` depends on delta.
         has_minimum: whether the infimum is attained.
     """
@@ -46,6 +50,7 @@ class Loss:
     smooth: Callable[[ca.SX, ca.SX, ca.SX | float], ca.SX]
     value: Callable[[Array, Array], Array]
     kinks: Callable[[ca.SX, ca.SX], tuple[ca.SX, float, float]] | None = None
+    pins: Callable[[ca.SX, ca.SX, ca.SX], ca.SX] | None = None
     is_classification: bool = False
     is_one_hot: bool = False
     needs_smoothing: bool = False
@@ -57,7 +62,12 @@ def _nothing(z: ca.SX, y: ca.SX, delta: ca.SX | float) -> ca.SX:
 
 
 def _tip(z: ca.SX, y: ca.SX, delta: ca.SX | float) -> ca.SX:
-    return ca.sqrt(ca.sumsqr(z - y) + delta**2) - delta
+    free = ca.SX(delta) >= 0
+    return free * (ca.sqrt(ca.sumsqr(z - y) + delta**2) - delta)
+
+
+def _pins(z: ca.SX, y: ca.SX, delta: ca.SX) -> ca.SX:
+    return (delta < 0) * (z - y)
 
 
 def _log_sum_exp(z: ca.SX) -> ca.SX:
@@ -85,6 +95,7 @@ DISTANCE = Loss(
     "distance",
     _tip,
     lambda z, y: np.sqrt(((z - y) ** 2).sum(axis=1)),
+    pins=_pins,
     needs_smoothing=True,
 )
 # In one dimension the Euclidean distance is the l1 distance, kinks and all.

@@ -35,6 +35,10 @@ def report(solution: LearningSolution) -> dict[str, Any]:
         "step_times_lipschitz": number(problem.step_times_lipschitz(solution.trajectory)),
         "smoothing": solution.smoothing,
     }
+    if solution.tips is not None:
+        samples, largest = solution.tips
+        result["certificate"]["samples_at_tip"] = samples
+        result["certificate"]["largest_tip_multiplier"] = number(largest)
     if solution.starts is not None:
         minima = solution.starts.minima
         result["starts"] = {
@@ -86,6 +90,8 @@ ROWS = (
     ("step_times_lipschitz", "max h |w| Lip(s)"),
     ("smoothing", "certificate holds at smoothing width"),
     ("method", "method"),
+    ("samples_at_tip", "samples at the tip of their loss"),
+    ("largest_tip_multiplier", "their largest |p| N / alpha, at most 1"),
     ("iterations", "iterations"),
     ("seconds", "seconds"),
 )

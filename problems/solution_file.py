@@ -112,8 +112,13 @@ def save_solution(
     save_arrays(path, arrays, metadata)
 
 
-def load_solution(path: str | Path) -> SavedSolution:
+def load_solution(path: str | Path, problem: LearningProblem | None = None) -> SavedSolution:
     """Read a solution file and recompute its costs and its certificate.
+
+    Args:
+        path: of the file.
+        problem: that was solved, if it is known; needed where a field or an activation is one that
+            only its author has.
 
     Raises:
         ValueError: no such file; a truncated or foreign one, one of another version, or one whose
@@ -127,7 +132,13 @@ def load_solution(path: str | Path) -> SavedSolution:
             "read it with the version of this program that wrote it."
         )
     try:
-        problem = _problem(arrays, metadata)
+        if problem is None:
+            problem = _problem(arrays, metadata)
+        elif not all(
+            np.array_equal(arrays[name], getattr(problem.dataset, name))
+            for name in ("inputs", "targets")
+        ):
+            raise ValueError("its data are not those of the problem")
         trajectory = _trajectory(problem, arrays)
         costates = np.asarray(arrays["costates"], dtype=float)
         options, result = dict(metadata["options"]), dict(metadata["result"])
@@ -139,7 +150,7 @@ def load_solution(path: str | Path) -> SavedSolution:
         raise ValueError(f"{path} is no complete solution file: {missing}.") from error
     judged = (Status.SOLVED, Status.NOT_A_MINIMUM)  # by a certificate, so not taken on trust
     stopped = Status.INACCURATE if status in judged else status
-    solution = assess(problem.staged, trajectory, width, tolerance, stopped)
+    solution = assess(problem.staged, trajectory, width, tolerance, stopped, problem.pinned)
     iterations = result.get("iterations")
     solution = replace(
         solution,

@@ -7,21 +7,23 @@ Where the network or the loss has kinks, a ladder of problems smoothed at widths
 solved, each warm-started from the one before with its multipliers, in steps as large as the branch
 can be followed; on the way the exact problem is tried, which is solved when no sample sits on a
 kink. Costs and errors are always those of the exact network; the smoothing width at which the
-certificate holds is reported with it.
+certificate holds is reported with it. Samples that end at the tip of a Euclidean distance are
+pinned there, on the exact problem, and their multipliers checked to lie in the ball of radius
+alpha / N, the subdifferential of the loss at its tip: then nothing was rounded off.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ocp import (
     Certificate,
@@ -38,14 +40,16 @@ from ocp import (
 )
 from ocp.certificate import dynamics_residual
 from ocp.condensing import linearize
+from ocp.explanation import message
 from ocp.interrupt import interruptible
 from ocp.nlp import Progress
 from ocp.solution import costs_by_term
-from ocp.solve import message, verdict
+from ocp.solve import verdict
 from ocp.trajectory import decision_bounds
-from problems.learning import Array, LearningProblem
+from problems.learning import PIN_WEIGHT, Array, LearningProblem
 
-FIRST_WIDTH = 1e-1  # of the smoothing ladder
+FIRST_WIDTH = 1e-1  # of the smoothing ladder, in units of `LearningProblem.kink_scale`
+NEAR_WIDTH = 1e-4  # likewise, where it starts near an optimum
 LAST_WIDTH = 1e-8  # where it is meant to end; the cost is then off by no more than about this
 LAST_WIDTH_AT_TIPS = 1e-6  # likewise at tips of distances, whose curvature 1 / width is stiffer
 COARSEST_LAST_WIDTH = 1e-5  # a ladder that gets stuck above this has not solved the problem
@@ -57,6 +61,12 @@ SHARPEN_EVERY = 1e-2  # the exact problem is tried each time the width has falle
 LEAST_TIME = 1e-3  # s, asked of an optimiser that should stop at once
 STEP = 1.5  # of the starts around the best minimum, in units of its own controls
 SIZES = (0.2, 3.0)  # of random controls, in units of 1 / T
+PIN_WIDTHS = 10.0  # a sample this many smoothing widths from its tip may be at it
+PIN_EVERY = 0.2  # pinning is tried each time the width has fallen by this
+PIN_ROUNDS = 5  # in which samples with multipliers outside the ball are released
+AT_TIP = 1e-7  # distance at which a sample counts as at its tip
+RELEASE_WIDTH = 1e-3  # at which a released sample first leaves its tip
+BALL_MARGIN = 1e-6  # relative, by which a multiplier may be outside the ball
 STOPPED = (Status.INTERRUPTED, Status.TIME_LIMIT)  # after which no other rung is tried
 
 
@@ -87,6 +97,8 @@ class Start:
         is_smooth: whether no smoothing is needed.
         can_sharpen: whether the exact problem may be differentiable at its optimum.
         guess_scale: standard deviation of the random controls.
+        pinned: stages with rows for samples at the tip of their loss; None if it has none.
+        kink_scale: unit of the smoothing widths, the size of what has the kinks.
         options: of every solve, whose time limit gives way to the deadline.
         deadline: on the monotonic clock, s; common to all starts.
         base: decisions to step away from; None for random controls around zero.
@@ -98,6 +110,8 @@ class Start:
     can_sharpen: bool
     guess_scale: float
     options: SolveOptions
+    pinned: StagedProblem | None = None
+    kink_scale: float = 1.0
     deadline: float = math.inf
     base: Array | None = None
     progress: Progress | None = None
@@ -108,13 +122,21 @@ class Start:
             return self.from_guess(random_controls(self.exact, seed, self.guess_scale))
         return self.from_guess(random_step(self.exact, seed, self.base))
 
-    def from_guess(self, decisions: Array) -> SmoothedSolution:
-        """Solve from given controls and parameters, all in one vector."""
+    def from_guess(self, decisions: Array, is_near: bool = False) -> SmoothedSolution:
+        """Solve from given controls and parameters, all in one vector.
+
+        Where the problem has kinks and the controls are near an optimum, the exact problem and then
+        a little smoothing are tried first, since much of it may lead to another branch.
+        """
         begin = time.perf_counter()
         if self.is_smooth:
             rungs = [SmoothedSolution(self._solve(0.0, decisions), 0.0)]
         else:
-            rungs = self._descend(decisions)
+            rungs = self._exactly(decisions) if is_near else []
+            if is_near and not self._is_done(rungs):
+                rungs += self._descend(decisions, NEAR_WIDTH)
+            if not self._is_done(rungs):
+                rungs += self._descend(decisions, FIRST_WIDTH)
         found = self._on_exact_network(rungs)
         runs = [rung.solution for rung in rungs]
         build = sum(run.build_seconds for run in runs)
@@ -135,11 +157,28 @@ class Start:
         iterations: int | None = None,
         warm: Solution | None = None,
     ) -> Solution:
-        """Solve at one width within what is left of the time."""
+        """Solve at one width within what is left of the time.
+
+        With rows for pinned samples, though none is, so that its multipliers fit when some are.
+        """
+        nobody = np.zeros(self.exact.members, dtype=bool)
+        staged = (
+            smoothed(self.exact, width)
+            if self.pinned is None
+            else pinned_at(self.pinned, nobody, width)
+        )
+        return self._solve_on(staged, decisions, iterations, warm)
+
+    def _solve_on(
+        self,
+        staged: StagedProblem,
+        decisions: Array,
+        iterations: int | None = None,
+        warm: Solution | None = None,
+    ) -> Solution:
         left = max(self.deadline - time.monotonic(), LEAST_TIME)
         limit = min(iterations or self.options.max_iterations, self.options.max_iterations)
         options = replace(self.options, time_limit=left, max_iterations=limit)
-        staged = smoothed(self.exact, width)
         guess = rollout(staged, decisions)
         while not all(np.isfinite(state).all() for state in guess.states):
             decisions = decisions / 2  # so large that the states overflow
@@ -147,11 +186,20 @@ class Start:
         start = guess if warm is None else replace(warm, trajectory=guess)
         return solve_staged(staged, start, options, self.progress)
 
-    def _descend(self, decisions: Array) -> list[SmoothedSolution]:
+    def _is_done(self, rungs: list[SmoothedSolution]) -> bool:
+        """Whether the last of them is stopped, or solved where little or nothing is smoothed."""
+        if not rungs:
+            return False
+        last = rungs[-1]
+        is_fine = last.smoothing <= COARSEST_LAST_WIDTH * self.kink_scale
+        return last.status in STOPPED or (last.solution.is_solved and is_fine)
+
+    def _descend(self, decisions: Array, first: float) -> list[SmoothedSolution]:
         """Down the ladder of widths, in steps that the solver can follow; all rungs tried."""
-        rungs = [SmoothedSolution(self._solve(FIRST_WIDTH, decisions), FIRST_WIDTH)]
-        kept, ratio, sharpen_at = rungs[0], FIRST_RATIO, SHARPEN_EVERY
-        last = LAST_WIDTH if self.can_sharpen else LAST_WIDTH_AT_TIPS
+        first *= self.kink_scale
+        rungs = [SmoothedSolution(self._solve(first, decisions), first)]
+        kept, ratio, sharpen_at = rungs[0], FIRST_RATIO, SHARPEN_EVERY * self.kink_scale
+        last = (LAST_WIDTH if self.can_sharpen else LAST_WIDTH_AT_TIPS) * self.kink_scale
         while kept.solution.is_solved and kept.smoothing > last and ratio < LARGEST_RATIO:
             start = kept.solution.trajectory.decisions
             width = max(kept.smoothing * ratio, last)
@@ -165,6 +213,12 @@ class Start:
                 ratio = ratio**0.5
                 continue
             kept = rung
+            if self.pinned is not None and width <= sharpen_at:
+                sharpen_at = width * PIN_EVERY
+                start = kept.solution.trajectory.decisions
+                rungs += self._pin(start, PIN_WIDTHS * kept.smoothing, kept.solution)
+                if rungs[-1].solution.is_solved or rungs[-1].status in STOPPED:
+                    break
             if self.can_sharpen and width <= sharpen_at:
                 sharpen_at = width * SHARPEN_EVERY
                 start = kept.solution.trajectory.decisions
@@ -175,6 +229,61 @@ class Start:
                 if exact.solution.is_solved or exact.status in STOPPED:
                     break
         return rungs
+
+    def _pin(
+        self, start: Array, reach: float, warm: Solution | None = None
+    ) -> list[SmoothedSolution]:
+        """Solve the exact problem with the samples pinned that are within reach of their tips.
+
+        Those whose multipliers leave the ball are released, a few times. The last solution is of
+        the exact problem if it is solved; all are returned for their iterations.
+        """
+        assert self.pinned is not None
+        held = tip_distances(self.pinned, rollout(self.exact, start)) <= reach
+        tried: list[SmoothedSolution] = []
+        for _ in range(PIN_ROUNDS):
+            found = self._solve_on(pinned_at(self.pinned, held), start, SHARPEN_ITERATIONS, warm)
+            outside = held & (tip_multipliers(self.pinned, found.certificate) > 1 + BALL_MARGIN)
+            if found.is_solved and outside.any():
+                found = replace(found, status=Status.INACCURATE)
+            tried.append(SmoothedSolution(found, 0.0))
+            if found.is_solved or found.status in STOPPED or not outside.any():
+                break
+            held = held & ~outside
+            # A sample at its tip has no direction to leave in, so its tip is rounded off first.
+            rounded = pinned_at(self.pinned, held, RELEASE_WIDTH)
+            warm = self._solve_on(rounded, start, SHARPEN_ITERATIONS)
+            if warm.status in STOPPED:
+                break
+            start = warm.trajectory.decisions
+        return tried
+
+    def follow(self, decisions: Array) -> SmoothedSolution:
+        """Solve from controls near an optimum, which are kept if they are one already.
+
+        Otherwise the exact problem is tried first, then the ladder of smoothing widths. An optimum
+        that is the same for many problems, such as the interpolant of a distance loss, is so found
+        whatever other minima are near.
+        """
+        begin = time.perf_counter()
+        point = rollout(self.exact, decisions)
+        if all(np.isfinite(state).all() for state in point.states):
+            found = assess(self.exact, point, 0.0, self.options.tolerance, pinned=self.pinned)
+            if found.is_solved:
+                seconds = time.perf_counter() - begin
+                found = replace(
+                    found, backend_status="not run", iterations=0, solve_seconds=seconds
+                )
+                return SmoothedSolution(found, 0.0)
+        return self.from_guess(decisions, is_near=True)
+
+    def _exactly(self, decisions: Array) -> list[SmoothedSolution]:
+        """The exact problem from given controls, if it can be posed; all that was tried."""
+        if self.pinned is not None:
+            return self._pin(decisions, AT_TIP)
+        if self.can_sharpen:
+            return [SmoothedSolution(self._solve(0.0, decisions, SHARPEN_ITERATIONS), 0.0)]
+        return []
 
     def _on_exact_network(self, rungs: list[SmoothedSolution]) -> SmoothedSolution:
         """The finest rung whose controls are certified, on the network that they define.
@@ -189,13 +298,17 @@ class Start:
         points = [rollout(self.exact, rung.solution.trajectory.decisions) for rung in solved]
         if stopped not in STOPPED:
             for rung, point in zip(solved, points, strict=True):
-                if rung.smoothing <= COARSEST_LAST_WIDTH:
-                    certified = assess(self.exact, point, rung.smoothing, tolerance)
+                if rung.smoothing <= COARSEST_LAST_WIDTH * self.kink_scale:
+                    certified = assess(
+                        self.exact, point, rung.smoothing, tolerance, pinned=self.pinned
+                    )
                     if certified.is_solved:
                         return SmoothedSolution(certified, rung.smoothing)
             stopped = Status.INACCURATE if solved else stopped
         points = points or [rollout(self.exact, rungs[-1].solution.trajectory.decisions)]
-        found = [assess(self.exact, point, 0.0, tolerance, stopped) for point in points]
+        found = [
+            assess(self.exact, point, 0.0, tolerance, stopped, self.pinned) for point in points
+        ]
         return SmoothedSolution(min(found, key=lambda solution: solution.objective), 0.0)
 
 
@@ -205,6 +318,7 @@ def assess(
     width: float,
     tolerance: float,
     stopped: Status = Status.INACCURATE,
+    pinned: StagedProblem | None = None,
 ) -> Solution:
     """Costs, certificate and verdict of a trajectory of the exact network.
 
@@ -214,17 +328,26 @@ def assess(
         width: smoothing width at which the controls are to be certified; 0 for the exact network.
         tolerance: of the first-order residuals.
         stopped: status if the certificate is not within the tolerance.
+        pinned: stages with rows for samples at the tip of their loss, if it has one; they take the
+            place of the exact stages, with those samples pinned that are at their tips.
     """
     linearization = linearize(exact, trajectory)
+    is_in_ball = True
     if width > 0:
         rounded = smoothed(exact, width)
         certificate = replace(
             certify(rounded, rollout(rounded, trajectory.decisions)),
             dynamics=dynamics_residual(linearization),
         )
+    elif pinned is not None:
+        held = tip_distances(pinned, trajectory) <= AT_TIP
+        certificate = certify(pinned_at(pinned, held), trajectory)
+        is_in_ball = bool((tip_multipliers(pinned, certificate) <= 1 + BALL_MARGIN).all())
     else:
         certificate = certify(exact, trajectory)
     status = verdict(certificate, stopped, tolerance)
+    if status is Status.SOLVED and not is_in_ball:
+        status = Status.INACCURATE
     return Solution(
         trajectory=trajectory,
         costates=certificate.costates[1:],
@@ -245,6 +368,26 @@ def smoothed(exact: StagedProblem, width: float) -> StagedProblem:
     data = exact.data.copy()
     data[:, -1] = width
     return replace(exact, data=data)
+
+
+def pinned_at(pinned: StagedProblem, held: NDArray[np.bool_], width: float = 0.0) -> StagedProblem:
+    """The stages with those members (N,) pinned to the tip of their loss, the others smoothed."""
+    data = pinned.data.copy()
+    data[:, -1] = np.where(held, -1.0, width)
+    return replace(pinned, data=data)
+
+
+def tip_distances(pinned: StagedProblem, trajectory: Trajectory) -> Array:
+    """|P x_i(T) - y_i| of every member, (N,)."""
+    everyone = pinned_at(pinned, np.ones(pinned.members, dtype=bool))
+    return np.asarray(np.linalg.norm(linearize(everyone, trajectory).stages[-1].rows, axis=1))
+
+
+def tip_multipliers(pinned: StagedProblem, certificate: Certificate) -> Array:
+    """|p_i| of every member relative to the radius alpha / N of the ball; 0 for free ones, (N,)."""
+    radius = pinned.stages[-1].rows.weight[0] / PIN_WEIGHT
+    size = np.linalg.norm(certificate.multipliers.rows[pinned.intervals], axis=1) / radius
+    return np.where(np.isfinite(size), size, np.inf)
 
 
 def random_controls(staged: StagedProblem, seed: int, scale: float) -> Array:
@@ -337,7 +480,20 @@ class LearningSolution:
     @property
     def multipliers(self) -> Array:
         """Of the interpolation constraints P x_i(T) = y_i, (N, M)."""
-        return self.certificate.multipliers[self.problem.layers]
+        return self.certificate.multipliers.rows[self.problem.layers]
+
+    @property
+    def tips(self) -> tuple[int, float] | None:
+        """How many samples are pinned at the tip of their loss, and their largest multiplier.
+
+        In units of alpha / N, so that 1 is where a sample would leave its tip; None if the loss has
+        no tip, or if it is rounded off.
+        """
+        pinned = self.problem.pinned
+        if pinned is None or self.smoothing > 0:
+            return None
+        held = tip_distances(pinned, self.trajectory) <= AT_TIP
+        return int(held.sum()), float(tip_multipliers(pinned, self.certificate).max(initial=0.0))
 
     @cached_property
     def errors(self) -> Array:
@@ -381,53 +537,83 @@ def train(
     *,
     seed: int = 0,
     starts: int = 1,
+    guesses: Sequence[Array] = (),
     options: SolveOptions = SolveOptions(),
     executor: Executor | None = None,
     progress: Progress | None = None,
     finished: Callable[[SmoothedSolution], None] | None = None,
 ) -> LearningSolution:
-    """Solve a learning problem from several random starts and keep the best certified optimum.
+    """Solve a learning problem from guesses and random starts; keep the best certified optimum.
 
     Args:
         problem: what to solve.
         seed: of the first start; the others take the following seeds.
         starts: how many; the first half from random controls, the rest in two rounds from steps
             around the best minimum of the rounds before.
+        guesses: decisions near an optimum to start from before those, such as
+            `trajectory.decisions` of a solution of a problem of the same shape; with guesses,
+            `starts` may be 0.
         options: tolerance and limits of each start.
         executor: where the starts run; in this process by default.
         progress: called with every iteration; not used in other processes.
         finished: called with every start that has ended.
 
     Raises:
-        ValueError: fewer than one start.
+        ValueError: nothing to start from.
     """
-    if starts < 1:
-        raise ValueError(f"starts must be at least 1, got {starts}.")
+    least = 0 if guesses else 1
+    if starts < least:
+        raise ValueError(f"starts must be at least {least}, got {starts}.")
     run = Start(
         exact=problem.staged,
         is_smooth=problem.is_smooth,
         can_sharpen=problem.interpolation or not problem.posed_loss.needs_smoothing,
         guess_scale=1.0 / problem.horizon,
+        pinned=problem.pinned,
+        kink_scale=problem.kink_scale,
         options=options,
         deadline=time.monotonic() + options.time_limit,
         progress=progress if executor is None else None,
     )
     with interruptible() as request:
-        rounds = _rounds(seed, starts)
-        found = multi_start(run, rounds[0], executor, finished)
-        for seeds in rounds[1:]:
+        found: MultiStart[SmoothedSolution] = MultiStart(())
+        for kind, seeds in _rounds(len(guesses), seed, starts):
+            step: Callable[[int], SmoothedSolution] = run
+            if kind == "given":
+                step = _Given(run, tuple(guesses))
+            elif kind == "around the best":
+                step = replace(run, base=found.best.solution.trajectory.decisions)
+            more = multi_start(step, seeds, executor, finished)
+            found = MultiStart((*found.solutions, *more.solutions), more.is_complete)
             if request.is_pending:
                 break
-            around = replace(run, base=found.best.solution.trajectory.decisions)
-            more = multi_start(around, seeds, executor, finished)
-            found = MultiStart((*found.solutions, *more.solutions), more.is_complete)
+        is_complete = len(found.solutions) == len(guesses) + starts and not request.is_pending
+        found = MultiStart(found.solutions, is_complete)
     best = found.best
     return LearningSolution(problem, best.solution, best.smoothing, found)
 
 
-def _rounds(seed: int, starts: int) -> list[range]:
-    """Seeds of the random starts, and of the two rounds of steps; three starts are all random."""
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """Starts from given decisions, by their position."""
+
+    run: Start
+    guesses: tuple[Array, ...]
+
+    def __call__(self, position: int) -> SmoothedSolution:
+        return self.run.follow(self.guesses[position])
+
+
+def _rounds(guesses: int, seed: int, starts: int) -> list[tuple[str, range]]:
+    """What to start from, and positions or seeds; three starts are all random."""
+    rounds = [("given", range(guesses))]
     if starts <= 3:
-        return [range(seed, seed + starts)]
-    ends = [0, (starts + 1) // 2, (3 * starts + 3) // 4, starts]
-    return [range(seed + a, seed + b) for a, b in pairwise(ends)]
+        rounds.append(("random", range(seed, seed + starts)))
+    else:
+        ends = [0, (starts + 1) // 2, (3 * starts + 3) // 4, starts]
+        kinds = ("random", "around the best", "around the best")
+        rounds += [
+            (kind, range(seed + a, seed + b))
+            for kind, (a, b) in zip(kinds, pairwise(ends), strict=True)
+        ]
+    return [(kind, seeds) for kind, seeds in rounds if seeds]

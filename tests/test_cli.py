@@ -118,7 +118,7 @@ def metadata_of(path: str) -> dict:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("", ["expected a command", "datasets, solve, interpolate, check, show"]),
+        ("", ["expected a command", "datasets, solve, interpolate, sweep, check, show"]),
         ("solv moons", ["unknown command 'solv'", "did you mean solve?"]),
         ("swepe moons", ["unknown command 'swepe'", "did you mean sweep?"]),
         ("nonsense", ["unknown command 'nonsense'", "choose from"]),
@@ -200,7 +200,6 @@ def test_an_option_out_of_its_range_is_refused_in_one_line(turnpike, command, op
 @pytest.mark.parametrize(
     "line",
     [
-        "sweep moons --horizons 1,2",
         "compare moons",
         "solve moons --dask localhost:8786",
         "solve moons --widths 2,4,2",

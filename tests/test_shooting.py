@@ -139,7 +139,7 @@ def test_slacks_take_up_exactly_what_the_soft_rows_violate(explicit, seed):
     shooting, decisions = Shooting(explicit), random_decisions(explicit, seed)
     program, point = shooting.program, shooting.pack(rollout(explicit, decisions))
     values = row_values(explicit, decisions)
-    packed = shooting.row_multipliers(with_multipliers(program.constraints(point).full().ravel()))
+    packed = shooting.rows_of(program.constraints(point).full().ravel())
     violated = 0
     for (rows, _), plain, slackened in zip(row_blocks(explicit), values, packed, strict=True):
         soft = np.isfinite(rows.weight)
@@ -307,7 +307,7 @@ def test_multipliers_obey_the_adjoint_recursion_with_slopes_taken_by_differences
     start = shooting.pack(rollout(staged, np.zeros(8)))
     result = minimize(shooting.program, start, IpoptOptions(tolerance=1e-12))
     assert result.status is Status.SOLVED
-    trajectory, multipliers = shooting.unpack(result.point), shooting.row_multipliers(result)
+    trajectory, multipliers = shooting.unpack(result.point), shooting.multipliers(result).rows
     assert max(np.abs(y).max(initial=0.0) for y in multipliers) > 0
     costates = [None, *shooting.costates(result), np.zeros((staged.members, 0))]
     controls = [*trajectory.controls, np.zeros(0)]

@@ -224,18 +224,18 @@ def test_the_cost_of_a_soft_path_row_is_its_integral():
     assert staged.stages[0].rows.names[:2] == ("r[0]", "r[1]")
 
 
-def test_hard_path_rows_hold_at_the_start_of_every_interval_and_terminal_rows_at_the_end():
+def test_hard_path_rows_of_the_state_hold_at_every_node_and_terminal_rows_at_the_end():
     problem = scalar(
         path_constraints=[Constraint("along", X, 0.0, 2.0)],
         terminal_constraints=[Constraint("end", X, 1.0, 1.0)],
     )
     staged = discretize(problem, TimeGrid.uniform(3), RK4, substeps=2)
-    assert [stage.rows.names for stage in staged.stages] == [("along",)] * 3 + [("end",)]
+    assert [stage.rows.names for stage in staged.stages] == [("along",)] * 3 + [("end", "along")]
     assert np.isinf(staged.stages[0].rows.weight).all()
 
 
-@pytest.mark.parametrize("control_per_stage", [False, True])
-def test_hard_path_rows_see_the_first_control_and_the_start_of_the_interval(control_per_stage):
+def path_row_values(control_per_stage: bool) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Rows (t, u, x) of x' = u over [0, 3] in two intervals, and the decisions they belong to."""
     problem = scalar(
         horizon=HORIZON,
         parameter=HORIZON,
@@ -243,11 +243,21 @@ def test_hard_path_rows_see_the_first_control_and_the_start_of_the_interval(cont
     )
     staged = discretize(problem, TimeGrid.uniform(2), HEUN, control_per_stage=control_per_stage)
     decisions = np.append(np.arange(1.0, staged.decision_size), 3.0)
-    values = linearize(staged, rollout(staged, decisions)).stages
-    copies = 2 if control_per_stage else 1
-    state = 1.0 + 1.5 * decisions[:copies].mean()
-    np.testing.assert_allclose(values[0].rows, [[0.0, 1.0, 1.0]])
-    np.testing.assert_allclose(values[1].rows, [[1.5, 1.0 + copies, state]])
+    stages = linearize(staged, rollout(staged, decisions)).stages
+    return decisions, [values.rows[0] for values in stages]
+
+
+def test_hard_path_rows_see_the_control_of_the_interval_at_its_start():
+    (u0, u1, _), rows = path_row_values(control_per_stage=False)
+    np.testing.assert_allclose(rows[0], [0.0, u0, 1.0])
+    np.testing.assert_allclose(rows[1], [1.5, u1, 1.0 + 1.5 * u0])
+
+
+def test_hard_path_rows_with_a_control_per_stage_see_each_at_its_stage():
+    (u0, u1, u2, u3, _), rows = path_row_values(control_per_stage=True)
+    np.testing.assert_allclose(rows[0], [0.0, u0, 1.0, 1.5, u1, 1.0 + 1.5 * u0])
+    x = 1.0 + 1.5 * (u0 + u1) / 2
+    np.testing.assert_allclose(rows[1], [1.5, u2, x, 3.0, u3, x + 1.5 * u2])
 
 
 def test_constraints_on_the_control_are_counted_once_however_many_members():

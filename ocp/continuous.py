@@ -1,0 +1,415 @@
+"""Solutions of problems in continuous time: functions of time, duals by name, error estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import casadi as ca
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ocp.certificate import Certificate
+from ocp.diagnosis import Offender
+from ocp.discretize import RowBlock, Transcription, embed, extract
+from ocp.expressions import Atom, HorizonExpression, Kind
+from ocp.path import Path
+from ocp.problem import OptimalControlProblem
+from ocp.reintegration import ErrorEstimate, estimate_error, interpolate_rows
+from ocp.scaling import Scaling, multipliers_in_own_units, to_own_units
+from ocp.solution import Solution
+from ocp.stages import Array
+
+
+class Dual(NamedTuple):
+    """Multiplier of a constraint of the continuous problem.
+
+    Args:
+        times: (Q,) where it is known; along a path the points at which the constraint was imposed.
+        values: (Q, rows) for one member, (Q, N, rows) for several, in units of the cost per unit
+            of the constraint, and along a path per unit of time.
+    """
+
+    times: Array
+    values: Array
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuousSolution(Solution):
+    """A solution that can be read between the nodes, in the problem's own units.
+
+    Args:
+        transcription: how the problem was made discrete.
+        scaling: the units that it was solved in; the certificate's smallest eigenvalue and
+            `result` are in them.
+    """
+
+    transcription: Transcription | None = None
+    scaling: Scaling = field(default_factory=Scaling)
+
+    @property
+    def problem(self) -> OptimalControlProblem:
+        """The problem in continuous time."""
+        assert self.transcription is not None
+        return self.transcription.problem
+
+    @property
+    def times(self) -> Array:
+        """(K+1,) of the nodes."""
+        assert self.trajectory.times is not None
+        return self.trajectory.times
+
+    @property
+    def horizon(self) -> float:
+        """Length of the horizon."""
+        return float(self.times[-1] - self.times[0])
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Values of the parameters, by name."""
+        names, values = self.problem.parameter_names, self.trajectory.parameters
+        return dict(zip(names, values.tolist(), strict=True))
+
+    @cached_property
+    def path(self) -> Path:
+        """State and control as functions of time."""
+        assert self.transcription is not None
+        return Path.of(self.transcription, self.trajectory)
+
+    @cached_property
+    def error(self) -> ErrorEstimate:
+        """Defects against an independent adaptive integration."""
+        return estimate_error(self.path, np.stack(self.certificate.costates))
+
+    def state(self, times: ArrayLike | None = None) -> Array:
+        """(Q, n) for one member, (Q, N, n) for several; at the nodes by default."""
+        values = self.path.state(self.times if times is None else times)
+        return self._squeeze(values[:, :, : self._declared])
+
+    def control(self, times: ArrayLike | None = None) -> Array:
+        """(Q, m); at the nodes by default, at a jump from the right."""
+        return self.path.control(self.times if times is None else times)
+
+    def costate(
+        self, component: str | ca.SX | None = None, times: ArrayLike | None = None
+    ) -> Array:
+        """Derivative of the optimal cost in the state, linear between the nodes.
+
+        Args:
+            component: a component of the state, by its symbol or name; all by default.
+            times: (Q,), the nodes by default.
+
+        Returns:
+            (Q, n), or (Q,) of one component; with the member before it where there are several.
+        """
+        where = self.times if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+        values = interpolate_rows(self.times, np.stack(self.certificate.costates), where)
+        values = self._squeeze(values)
+        if component is None:
+            return values[..., : self._declared]
+        return values[..., self._component(component)]
+
+    @property
+    def _declared(self) -> int:
+        """Components of the state that the user gave; integrals of conditions come after them."""
+        return self.problem.state.numel() - self.problem.integrals
+
+    def _component(self, component: str | ca.SX) -> int:
+        names = self.problem.state_names
+        if isinstance(component, ca.SX):
+            hashes = [s.element_hash() for s in ca.symvar(self.problem.state)]
+            if component.is_scalar() and component.element_hash() in hashes:
+                return hashes.index(component.element_hash())
+        elif component in names:
+            return names.index(component)
+        raise ValueError(f"{component} is no component of the state: {', '.join(names)}.")
+
+    def _squeeze(self, values: Array) -> Array:
+        """Without the members' axis where there is one member."""
+        return values[:, 0] if self.problem.members == 1 else values
+
+    def sample(
+        self, expression: ca.SX | HorizonExpression, times: ArrayLike | None = None
+    ) -> Array:
+        """An expression of the problem's symbols along the solution.
+
+        Args:
+            expression: of state, control, parameters and time, or made by `along_path`.
+            times: (Q,), the nodes by default.
+
+        Returns:
+            (Q,) for a scalar, (Q, rows) for a column; with the member before the rows where there
+            are several.
+        """
+        where = self.times if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+        if not isinstance(expression, HorizonExpression):
+            column = ca.vec(ca.SX(expression))
+            values = self._evaluate(column, where, self.path.state(where), self.control(where))
+        elif expression.is_path:
+            columns = [
+                self._evaluate(a.expression, where, self.path.state(where), self.control(where))
+                for a in expression.atoms
+            ]
+            symbols = [atom.symbol for atom in expression.atoms]
+            function = ca.Function("value", symbols, [ca.vec(expression.value)])
+            shape = (*columns[0].shape[:2], expression.value.numel())
+            arguments = [c.reshape(-1, c.shape[2]).T for c in columns]
+            mapped = function.map(shape[0] * shape[1])(*arguments)
+            values = mapped.full().T.reshape(shape)
+        else:
+            raise ValueError(f"{expression} is a number, not a function of time; use value(...).")
+        values = self._squeeze(values)
+        return values[..., 0] if values.shape[-1] == 1 else values
+
+    def value(self, expression: HorizonExpression) -> float | Array:
+        """A value over the horizon: integrals by the scheme's quadrature, ends, points.
+
+        Returns:
+            A number for a scalar, (rows,) for a column; integrals and ends of an ensemble are
+            summed over its members.
+        """
+        if expression.is_path:
+            raise ValueError(f"{expression} is a function of time; use sample(...).")
+        arguments = [self._atom(atom) for atom in expression.atoms]
+        symbols = [atom.symbol for atom in expression.atoms]
+        function = ca.Function("value", symbols, [ca.vec(expression.value)])
+        found = np.asarray(function(*arguments).full()).ravel()
+        return float(found[0]) if found.size == 1 else found
+
+    def _atom(self, atom: Atom) -> Array:
+        if atom.kind is Kind.INTEGRAL:
+            times, weights, states, controls = self.path.quadrature()
+            values = self._evaluate(atom.expression, times, states, controls)
+            return np.asarray(np.einsum("q,qir->r", weights, values))
+        place = {Kind.START: self.times[0], Kind.END: self.times[-1], Kind.POINT: atom.time}
+        where = np.array([place[atom.kind]], dtype=float)
+        values = self._evaluate(atom.expression, where, self.path.state(where), self.control(where))
+        return np.asarray(values[0].sum(axis=0))
+
+    def _evaluate(self, expression: ca.SX, times: Array, states: Array, controls: Array) -> Array:
+        """(Q, N, rows) at times (Q,), states (Q, N, n) and controls (Q, m)."""
+        problem = self.problem
+        arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+        try:
+            function = ca.Function("expression", arguments, [ca.densify(expression)])
+        except RuntimeError as error:
+            raise ValueError(
+                f"{expression} has symbols that are not the problem's; use the symbols of "
+                "solution.problem."
+            ) from error
+        count, members, n = states.shape
+        columns = count * members
+        data = np.asarray(problem.member_data, dtype=float)
+        values = function.map(columns)(
+            states.reshape(columns, n).T,
+            np.repeat(controls, members, axis=0).T,
+            np.tile(self.trajectory.parameters[:, None], (1, columns)),
+            np.tile(data.T, (1, count)),
+            np.repeat(times, members)[None],
+        )
+        return np.asarray(values.full().T.reshape(count, members, expression.numel()))
+
+    def dual(self, constraint: str | ca.SX) -> Dual:
+        """Multiplier of a constraint by its name, or of the bounds of a state, control, parameter.
+
+        The Lagrangian adds it times the expression to the cost (`ocp.multipliers`): minus the
+        derivative of the optimal cost in the bound that holds. State constraints of higher order
+        have impulses, which show as values that grow like one over the step.
+
+        Args:
+            constraint: a constraint's name, a symbol or a symbol's name, or the name that `pose`
+                was given for a bound.
+
+        Raises:
+            ValueError: nothing of that name.
+        """
+        names = self.problem.bound_names
+        if isinstance(constraint, str) and constraint not in names:
+            found = self._row_dual(constraint)
+            if found is not None:
+                return found
+        symbols: str | ca.SX = constraint
+        if isinstance(constraint, str):
+            symbols = names.get(constraint, constraint)
+        wanted = (
+            {symbols}
+            if isinstance(symbols, str)
+            else {symbols[j].element_hash() for j in range(symbols.numel())}
+        )
+        for kind in ("state", "control", "parameter"):
+            own = ca.symvar(getattr(self.problem, kind))
+            labels = getattr(self.problem, f"{kind}_names")
+            keys = zip(own, labels, strict=True)
+            places = [j for j, (s, label) in enumerate(keys) if {s.element_hash(), label} & wanted]
+            if places:
+                return self._bound_dual(kind, places)
+        raise ValueError(
+            f"there is no constraint {constraint!r}; there are {', '.join(self._known())}."
+        )
+
+    def _known(self) -> list[str]:
+        problem = self.problem
+        constraints = [
+            *problem.path_constraints,
+            *problem.terminal_constraints,
+            *problem.control_constraints,
+            *(c for point in problem.interior_points for c in point.constraints),
+        ]
+        symbols = (*problem.state_names, *problem.control_names, *problem.parameter_names)
+        return list(dict.fromkeys([*(c.name for c in constraints), *problem.bound_names, *symbols]))
+
+    def _row_dual(self, name: str) -> Dual | None:
+        """Of the rows of that name, in the order of time."""
+        transcription = self.transcription
+        assert transcription is not None
+        multipliers, intervals = self.certificate.multipliers.rows, transcription.grid.intervals
+        blocks: list[tuple[Array, Sequence[RowBlock]]] = [
+            (multipliers[k], transcription.row_blocks(k)) for k in range(intervals + 1)
+        ]
+        if self.problem.control_constraints:
+            own = multipliers[intervals + 1 : 2 * intervals + 1]
+            blocks += [(y, transcription.control_row_blocks(k)) for k, y in enumerate(own)]
+        times, values = [], []
+        for y, rows in blocks:
+            position = 0
+            for block in rows:
+                size = block.constraint.expression.numel()
+                part = y[:, position : position + size]
+                position += size
+                if block.constraint.name == name:
+                    share = 1.0 if block.share is None else block.share * self._time_unit
+                    times.append(block.time * self._time_unit)
+                    values.append(part / share)
+        if not times:
+            return None
+        order = np.argsort(times, kind="stable")
+        stacked = np.stack(values)[order]
+        one = stacked.shape[1] == 1
+        return Dual(np.asarray(times)[order], stacked[:, 0] if one else stacked)
+
+    @property
+    def _time_unit(self) -> float:
+        """Of the grid, in the problem's unit of time."""
+        assert self.transcription is not None
+        return self.horizon / self.transcription.grid.horizon
+
+    def _bound_dual(self, kind: str, places: list[int]) -> Dual:
+        transcription, multipliers = self.transcription, self.certificate.multipliers
+        assert transcription is not None
+        grid, unit = transcription.grid, self._time_unit
+        count = self.problem.parameter.numel() + int(self.problem.free_initial.sum())
+        decisions = multipliers.decision_bounds
+        if kind == "parameter":
+            own = decisions[decisions.size - count :]
+            return Dual(self.times[-1:], own[None, places])
+        if kind == "state":
+            halves = grid.steps / 2
+            shares = np.concatenate([[0.0], halves]) + np.concatenate([halves, [0.0]])
+            values = np.stack(multipliers.state_bounds)
+            free = self.problem.free_initial
+            values[0][:, free] += decisions[decisions.size - int(free.sum()) :]
+            values = values / (shares * unit)[:, None, None]
+            return Dual(self.times, self._squeeze(values)[..., places])
+        m, position = self.problem.control.numel(), 0
+        times, found = [], []
+        for k in range(grid.intervals):
+            size = transcription.copies(k) * m
+            own = decisions[position : position + size].reshape(transcription.copies(k), m)
+            position += size
+            at, shares = np.array([grid.nodes[k]]), np.array([grid.steps[k]])
+            if transcription.control_per_stage:
+                at, shares = transcription.stage_points(k)
+            times.append(at * unit)
+            found.append(own[:, places] / (shares * unit)[:, None])
+        return Dual(np.concatenate(times), np.concatenate(found))
+
+    def __str__(self) -> str:
+        found = self.certificate
+        lines = [
+            f"{self.status.value}: {self.message}",
+            f"objective {self.objective:.12g}, horizon {self.horizon:.10g}, "
+            f"{self.iterations} iterations, {self.build_seconds + self.solve_seconds:.2f} s",
+            f"stationarity {found.stationarity:.1e}, dynamics {found.dynamics:.1e}, "
+            f"constraints {found.constraints:.1e}",
+        ]
+        lines += [f"{name} = {value:.10g}" for name, value in self.parameters.items()]
+        return "\n".join([*lines, str(self.error)])
+
+
+def in_continuous_time(
+    solution: Solution, transcription: Transcription, inner: Transcription, scaling: Scaling
+) -> ContinuousSolution:
+    """A solution of the stages in the problem's own terms and units.
+
+    Args:
+        solution: of the stages of `inner`.
+        transcription: of the problem in its own units.
+        inner: of the scaled problem.
+        scaling: the units of `solution`.
+    """
+    problem, own = transcription.problem, problem_sizes(inner.problem, scaling)
+    rows = row_sizes(inner.problem)
+    free = problem.free_initial
+    trajectory = solution.trajectory
+    scaled_free = replace(
+        trajectory,
+        states=(
+            _with_free(trajectory.states[0], trajectory.parameters, free),
+            *trajectory.states[1:],
+        ),
+        parameters=trajectory.parameters[: problem.parameter.numel()],
+    )
+    in_units = extract(
+        problem, transcription.grid, embed(problem, to_own_units(scaled_free, scaling))
+    )
+    state = np.asarray(scaling.state)
+    found = solution.certificate
+    certificate: Certificate = replace(
+        found,
+        costates=tuple(p / state for p in found.costates),
+        multipliers=multipliers_in_own_units(found.multipliers, scaling, free, inner.row_units),
+        worst=tuple(_in_own_units(offender, own, rows) for offender in found.worst),
+    )
+    values = {name: getattr(solution, name) for name in Solution.__dataclass_fields__}
+    values |= {
+        "trajectory": in_units,
+        "costates": tuple(p / state for p in solution.costates),
+        "certificate": certificate,
+    }
+    result = ContinuousSolution(**values, transcription=transcription, scaling=scaling)
+    return result.negated() if problem.maximize else result  # type: ignore[return-value]
+
+
+def _with_free(start: Array, parameters: Array, free: np.ndarray) -> Array:
+    start = start.copy()
+    start[:, free] = parameters[parameters.size - int(free.sum()) :]
+    return start
+
+
+def problem_sizes(problem: OptimalControlProblem, scaling: Scaling) -> dict[str, float]:
+    """Sizes by the name of the component."""
+    found: dict[str, float] = {}
+    for kind in ("state", "control", "parameter"):
+        names = getattr(problem, f"{kind}_names")
+        found |= dict(zip(names, np.asarray(getattr(scaling, kind)).tolist(), strict=True))
+    return found
+
+
+def row_sizes(problem: OptimalControlProblem) -> dict[str, float]:
+    """Units of the constraints' rows, by their names."""
+    constraints = [*problem.path_constraints, *problem.terminal_constraints]
+    constraints += problem.control_constraints
+    for point in problem.interior_points:
+        constraints += point.constraints
+    found: dict[str, float] = {}
+    for constraint in constraints:
+        found |= dict(zip(constraint.row_names, np.asarray(constraint.unit).tolist(), strict=True))
+    return found
+
+
+def _in_own_units(offender: Offender, sizes: dict[str, float], rows: dict[str, float]) -> Offender:
+    if offender.kind == "row":
+        return replace(offender, amount=offender.amount * rows[offender.name])
+    return replace(offender, amount=offender.amount * sizes[offender.name.removesuffix("(0)")])

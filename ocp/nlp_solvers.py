@@ -1,0 +1,58 @@
+"""The optimisers that a program of multiple shooting can be handed to."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ocp import fatrop, ipopt
+from ocp.fatrop import FatropOptions
+from ocp.ipopt import IpoptOptions
+from ocp.linear_solvers import LinearSolver
+from ocp.nlp import Array, NLPResult, Progress
+from ocp.shooting import Shooting
+
+
+class NLPSolver(Enum):
+    """An optimiser.
+
+    IPOPT takes every program, and factorises sparse matrices. FATROP takes those that are coupled
+    from stage to stage by the dynamics alone, and works with dense blocks of all members' states:
+    for one member, or few, with many stages.
+    """
+
+    IPOPT = "ipopt"
+    FATROP = "fatrop"
+
+
+def minimize(
+    solver: NLPSolver,
+    shooting: Shooting,
+    start: Array,
+    options: IpoptOptions,
+    progress: Progress | None = None,
+    warm: NLPResult | None = None,
+) -> NLPResult:
+    """Minimise with one of them; the arguments are those of `ipopt.minimize`.
+
+    Raises:
+        ValueError: the solver, or the linear solver, does not work here; the problem is not one
+            that the solver can take; or options of IPOPT are given to another solver.
+    """
+    if solver is NLPSolver.IPOPT:
+        return ipopt.minimize(shooting.program, start, options, progress, warm)
+    if options.extra or options.linear_solver is not LinearSolver.MUMPS:
+        given = (
+            ", ".join(options.extra) or f"linear_solver=LinearSolver.{options.linear_solver.name}"
+        )
+        raise ValueError(
+            f"nlp_solver is NLPSolver.{solver.name}, which has linear algebra and options of its "
+            f"own, but options of IPOPT are given ({given}); leave them out, or use "
+            "NLPSolver.IPOPT."
+        )
+    chosen = FatropOptions(
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+        time_limit=options.time_limit,
+        objective_scale=options.objective_scale,
+    )
+    return fatrop.minimize(shooting, start, chosen, progress, warm)

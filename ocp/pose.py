@@ -1,0 +1,342 @@
+"""Pose a problem in expressions over the horizon, as a textbook writes it.
+
+    minimise J   subject to   x' = f(t, x, u, p),   conditions
+
+The pieces go where the solver makes most of them: a condition on one symbol becomes a bound, an
+integral in the cost stays an integral, one in a condition becomes a state that starts at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import casadi as ca
+import numpy as np
+
+from ocp.expressions import Atom, Condition, HorizonExpression, Kind, symbols_of
+from ocp.problem import (
+    FREE,
+    VECTOR_COMPONENT,
+    Constraint,
+    InteriorPoint,
+    OptimalControlProblem,
+)
+from ocp.stages import Array
+
+
+def pose(
+    *,
+    state: ca.SX,
+    control: ca.SX,
+    dynamics: ca.SX | Sequence[ca.SX],
+    horizon: float | ca.SX,
+    minimize: HorizonExpression | None = None,
+    maximize: HorizonExpression | None = None,
+    subject_to: Sequence[Condition] = (),
+    time: ca.SX | None = None,
+) -> OptimalControlProblem:
+    """A problem of one member in terms of `integral`, `at_start`, `at_end`, `at`, `along_path`.
+
+    Symbols that are neither state, control nor time are free parameters; a free end time is one
+    of them, given as `horizon`. Initial values that no condition fixes are free. An integral that
+    occurs in a condition, or in a cost that is not linear in it, becomes a further state after the
+    given ones.
+
+    Args:
+        state: (n,) symbols x.
+        control: (m,) symbols u.
+        dynamics: (n,) expression of x', or a list of them.
+        horizon: T, a number or an expression of parameters; a parameter by itself is kept >= 0.
+        minimize: the cost; without any, the first feasible point will do.
+        maximize: the cost, if it is to be maximised.
+        subject_to: conditions; path conditions on states, controls or parameters alone are bounds.
+        time: symbol t, if it occurs.
+
+    Raises:
+        ValueError: two costs; a cost that is a function of time; a control where there is none; a
+            point outside the horizon, and whatever `OptimalControlProblem` refuses.
+    """
+    if minimize is not None and maximize is not None:
+        raise ValueError("a problem has one cost; give minimize or maximize, not both.")
+    cost = minimize if maximize is None else maximize
+    if cost is not None and not isinstance(cost, HorizonExpression):
+        raise ValueError(
+            f"the cost is {cost}, expected a value over the horizon; wrap it in integral(...), "
+            "at_end(...) or at_start(...)."
+        )
+    for condition in subject_to:
+        if not isinstance(condition, Condition):
+            raise ValueError(
+                f"subject_to contains {condition!r}, expected conditions such as at_end(x) == 0 or "
+                "along_path(u).within(-1, 1)."
+            )
+    rate = dynamics if isinstance(dynamics, ca.SX) else ca.vertcat(*dynamics)
+    builder = _Builder(state, control, rate, horizon, time)
+    builder.find_parameters(cost, subject_to)
+    for condition in subject_to:
+        builder.add(condition)
+    if cost is not None:
+        builder.add_cost(cost)
+    return builder.problem(maximize is not None)
+
+
+@dataclass(eq=False)
+class _Builder:
+    """The parts of a problem, collected condition by condition."""
+
+    state: ca.SX
+    control: ca.SX
+    dynamics: ca.SX
+    horizon: float | ca.SX
+    time: ca.SX | None
+    parameter: ca.SX = field(default_factory=lambda: ca.SX(0, 1))
+    initial_value: dict[int, float] = field(default_factory=dict)
+    bounds: dict[int, tuple[float, float]] = field(default_factory=dict)
+    boundary: list[Constraint] = field(default_factory=list)
+    path: list[Constraint] = field(default_factory=list)
+    of_control: list[Constraint] = field(default_factory=list)
+    points: list[InteriorPoint] = field(default_factory=list)
+    lifted: list[tuple[ca.SX, ca.SX]] = field(default_factory=list)
+    names: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    running: ca.SX = field(default_factory=lambda: ca.SX(0))
+    terminal: ca.SX = field(default_factory=lambda: ca.SX(0))
+
+    def __post_init__(self) -> None:
+        self.clock = ca.SX.sym("t") if self.time is None else self.time
+        self._clock_hash = self.clock.element_hash()
+        self.start = ca.SX.sym("start", self.state.numel())
+        for name, symbols in (("state", self.state), ("control", self.control)):
+            if not symbols.is_valid_input():
+                raise ValueError(f"{name} must be CasADi symbols, or vertcat of them.")
+
+    def find_parameters(
+        self, cost: HorizonExpression | None, conditions: Sequence[Condition]
+    ) -> None:
+        """Every symbol that is neither state, control nor time."""
+        horizon = [self.horizon] if isinstance(self.horizon, ca.SX) else []
+        values = [c.expression for c in conditions] + ([cost] if cost is not None else [])
+        atoms = [atom.expression for value in values for atom in value.atoms]
+        known = {s.element_hash() for s in symbols_of([self.state, self.control, self.clock])}
+        found = symbols_of([*horizon, self.dynamics, *atoms])
+        own = [s for s in found if s.element_hash() not in known]
+        order = [VECTOR_COMPONENT.match(s.name()) for s in own]
+        # Components of one vector stand together, in their own order.
+        first = {m.group(1): j for j, m in reversed(list(enumerate(order))) if m}
+        keys = [(first[m.group(1)], int(m.group(2))) if m else (j, 0) for j, m in enumerate(order)]
+        own = [
+            s
+            for _, _, s in sorted((k, j, s) for j, (k, s) in enumerate(zip(keys, own, strict=True)))
+        ]
+        self.parameter = ca.vertcat(*own)
+        if self.parameter.is_empty():
+            self.parameter = ca.SX(0, 1)
+
+    def add(self, condition: Condition) -> None:
+        """Put a condition where it belongs."""
+        value = self._with_ends(condition.expression)
+        condition = replace(condition, expression=value)
+        size = value.value.numel()
+        lower = np.broadcast_to(np.asarray(condition.lower, dtype=float), (size,))
+        upper = np.broadcast_to(np.asarray(condition.upper, dtype=float), (size,))
+        kinds = {atom.kind for atom in value.atoms}
+        plain = self._plain(value) if np.isinf(condition.weight) else None
+        if plain is not None and (kinds == {Kind.PATH} or self._is_parameter(value)):
+            self._bound(condition.name, plain, lower, upper)
+        elif kinds == {Kind.START} and plain is not None and (lower == upper).all():
+            self._fix(condition.name, plain, lower)
+        elif kinds == {Kind.PATH}:
+            expression = self._along_path(value)
+            constraint = Constraint(condition.name, expression, lower, upper, condition.weight)
+            alone = not ca.depends_on(expression, self.state)
+            (self.of_control if alone else self.path).append(constraint)
+        elif kinds == {Kind.POINT}:
+            self._add_point(condition, lower, upper)
+        else:
+            expression = self._at_boundary(value, condition.name)
+            constraint = Constraint(condition.name, expression, lower, upper, condition.weight)
+            self.boundary.append(constraint)
+
+    def _with_ends(self, value: HorizonExpression) -> HorizonExpression:
+        """Points at the ends of a fixed horizon are the ends."""
+        if isinstance(self.horizon, ca.SX) and ca.symvar(self.horizon):
+            return value
+        ends = {0.0: Kind.START, float(self.horizon): Kind.END}
+        atoms = tuple(
+            replace(a, kind=ends[a.time], time=None) if a.time in ends else a for a in value.atoms
+        )
+        return replace(value, atoms=atoms)
+
+    def _plain(self, value: HorizonExpression) -> list[int] | None:
+        """The symbols that the value consists of, if it is nothing but symbols."""
+        if len(value.atoms) != 1 or not value.value.is_valid_input():
+            return None
+        expression = self._substituted(value, lambda atom: atom.expression)
+        entries = [expression[j] for j in range(expression.numel())]
+        if not all(entry.is_symbolic() for entry in entries):
+            return None
+        hashes = [entry.element_hash() for entry in entries]
+        return None if self._clock_hash in hashes or len(set(hashes)) < len(hashes) else hashes
+
+    def _is_parameter(self, value: HorizonExpression) -> bool:
+        if any(atom.kind is Kind.INTEGRAL for atom in value.atoms):
+            return False
+        expressions = ca.vertcat(*[atom.expression for atom in value.atoms])
+        return not ca.depends_on(expressions, ca.vertcat(self.state, self.control, self.clock))
+
+    def _bound(self, name: str, symbols: list[int], lower: Array, upper: Array) -> None:
+        for symbol, low, high in zip(symbols, lower, upper, strict=True):
+            before = self.bounds.get(symbol, (-np.inf, np.inf))
+            bounds = (max(before[0], float(low)), min(before[1], float(high)))
+            if bounds[0] > bounds[1]:
+                raise ValueError(
+                    f"condition {name!r} asks for [{low:g}, {high:g}] where "
+                    f"[{before[0]:g}, {before[1]:g}] was asked before; these bounds conflict."
+                )
+            self.bounds[symbol] = bounds
+        self.names[name] = tuple(symbols)
+
+    def _fix(self, name: str, symbols: list[int], values: Array) -> None:
+        known = {s.element_hash() for s in ca.symvar(self.state)}
+        for symbol, value in zip(symbols, values, strict=True):
+            if symbol not in known:
+                raise ValueError(
+                    f"condition {name!r} fixes the start of something that is not a state; the "
+                    "control has no value of its own there."
+                )
+            before = self.initial_value.setdefault(symbol, float(value))
+            if before != float(value):
+                raise ValueError(
+                    f"condition {name!r} fixes an initial value at {value:g} that another one "
+                    f"fixes at {before:g}; these conditions conflict."
+                )
+
+    def _add_point(self, condition: Condition, lower: Array, upper: Array) -> None:
+        times = {atom.time for atom in condition.expression.atoms}
+        if len(times) != 1:
+            raise ValueError(
+                f"condition {condition.name!r} couples {len(times)} times inside the horizon, "
+                "expected one; carry the earlier value along as a further state."
+            )
+        expression = self._substituted(condition.expression, lambda atom: atom.expression)
+        constraint = Constraint(condition.name, expression, lower, upper, condition.weight)
+        self.points.append(InteriorPoint(float(times.pop() or 0.0), constraints=[constraint]))
+
+    def _substituted(self, value: HorizonExpression, replacement: object) -> ca.SX:
+        assert callable(replacement)
+        expression = value.value
+        for atom in value.atoms:
+            expression = ca.substitute(expression, atom.symbol, replacement(atom))
+        return ca.SX(expression)
+
+    def _along_path(self, value: HorizonExpression) -> ca.SX:
+        return self._substituted(value, lambda atom: atom.expression)
+
+    def _at_boundary(self, value: HorizonExpression, name: str) -> ca.SX:
+        """In terms of the end state, the initial state and lifted integrals."""
+
+        def place(atom: Atom) -> ca.SX:
+            if atom.kind is Kind.INTEGRAL:
+                return self._lift(atom.expression)
+            if atom.kind is Kind.POINT:
+                raise ValueError(
+                    f"{name} is not a sum of terms at single times inside the horizon; write a "
+                    "function of one time inside, as in at(t, (x - 1)**2), and carry an earlier "
+                    "value along as a further state."
+                )
+            if ca.depends_on(atom.expression, self.control):
+                raise ValueError(
+                    f"{name!r} takes the control at one end of the horizon, where it has no value "
+                    "of its own; use along_path(...), or make the control a state."
+                )
+            if atom.kind is Kind.START:
+                expression = ca.substitute(atom.expression, self.state, self.start)
+                return ca.substitute(expression, self.clock, ca.SX(0))
+            return atom.expression
+
+        return self._substituted(value, place)
+
+    def _lift(self, density: ca.SX) -> ca.SX:
+        symbols = []
+        for j in range(density.numel()):
+            symbols.append(ca.SX.sym(f"integral {len(self.lifted)}"))
+            self.lifted.append((symbols[-1], density[j]))
+        return ca.vertcat(*symbols)
+
+    def add_cost(self, cost: HorizonExpression) -> None:
+        """Split the cost into what is integrated, what is taken at points, and what is at ends."""
+        if cost.is_path or cost.value.numel() != 1:
+            raise ValueError(
+                f"the cost {cost} is not a single number; integrate it over the horizon, or take "
+                "it at an end."
+            )
+        cost = self._with_ends(cost)
+        separate = [a for a in cost.atoms if a.kind in (Kind.INTEGRAL, Kind.POINT)]
+        rest = cost.value
+        kept = list(cost.atoms)
+        for atom in separate:
+            slopes = ca.jacobian(cost.value, atom.symbol)
+            if ca.symvar(slopes):
+                continue  # not linear: an integral is lifted, a point refused
+            term = ca.mtimes(slopes, atom.expression)
+            if atom.kind is Kind.INTEGRAL:
+                self.running += term
+            else:
+                self.points.append(InteriorPoint(float(atom.time or 0.0), cost=term))
+            rest = ca.substitute(rest, atom.symbol, ca.SX(np.zeros(atom.symbol.shape)))
+            kept = [other for other in kept if other is not atom]
+        self.terminal = self._at_boundary(HorizonExpression(ca.SX(rest), tuple(kept)), "the cost")
+
+    def problem(self, is_maximum: bool) -> OptimalControlProblem:
+        """The parts put together."""
+        self._with_positive_horizon()
+        extra = ca.vertcat(*[symbol for symbol, _ in self.lifted])
+        start = ca.vertcat(self.start, ca.SX.sym("start", len(self.lifted)))
+        hashes = [s.element_hash() for s in ca.symvar(self.state)]
+        initial = [self.initial_value.get(h, FREE) for h in hashes] + [0.0] * len(self.lifted)
+        used = any(ca.depends_on(c.expression, self.start) for c in self.boundary)
+        used |= bool(ca.depends_on(self.terminal, self.start))
+        of_control = not ca.depends_on(self.running, ca.vertcat(self.state, self.clock))
+        state = ca.vertcat(self.state, extra)
+        return OptimalControlProblem(
+            state=state,
+            control=self.control,
+            dynamics=ca.vertcat(self.dynamics, *[density for _, density in self.lifted]),
+            horizon=self.horizon,
+            initial_state=initial,
+            running_cost=ca.SX(0) if of_control else self.running,
+            control_cost=self.running if of_control else ca.SX(0),
+            terminal_cost=self.terminal,
+            path_constraints=self.path,
+            terminal_constraints=self.boundary,
+            control_constraints=self.of_control,
+            interior_points=self.points,
+            state_bounds=self._bounds_of(state),
+            control_bounds=self._bounds_of(self.control),
+            parameter_bounds=self._bounds_of(self.parameter),
+            parameter=self.parameter,
+            time=self.clock,
+            initial=start if used else ca.SX(0, 1),
+            maximize=is_maximum,
+            bound_names=self._bound_names(state),
+            integrals=len(self.lifted),
+        )
+
+    def _with_positive_horizon(self) -> None:
+        """A free end time that is a parameter by itself is not negative."""
+        if isinstance(self.horizon, ca.SX) and self.horizon.is_symbolic():
+            symbol = self.horizon.element_hash()
+            low, high = self.bounds.get(symbol, (-np.inf, np.inf))
+            self.bounds[symbol] = (max(low, 0.0), high)
+
+    def _bounds_of(self, symbols: ca.SX) -> tuple[Array, Array]:
+        hashes = [symbols[j].element_hash() for j in range(symbols.numel())]
+        bounds = [self.bounds.get(h, (-np.inf, np.inf)) for h in hashes]
+        array = np.array(bounds, dtype=float).reshape(-1, 2)
+        return array[:, 0], array[:, 1]
+
+    def _bound_names(self, state: ca.SX) -> dict[str, ca.SX]:
+        everything = {
+            s.element_hash(): s for s in symbols_of([state, self.control, self.parameter])
+        }
+        return {name: ca.vertcat(*[everything[h] for h in own]) for name, own in self.names.items()}

@@ -1,0 +1,266 @@
+"""How far a solution on a grid is from the differential equation: an independent integration.
+
+Every step is integrated again by SciPy, adaptively and to near rounding, from the step's own first
+state with the solution's control as a function of time. What the step missed is its defect
+
+    d_k = x(t_{k+1}; x_k) - x_{k+1},    q_k = Int_{step} L dt - what the scheme made of it.
+
+To first order, the optimum of the same controls with exact steps differs by
+
+    sum_k costate^{k+1} . d_k + q_k.
+
+Source of the idea of weighting defects by costates: Becker and Rannacher, Acta Numerica 10 (2001),
+1-102. Of the adaptive method: Dormand and Prince's DOP853; stiff steps are left to Radau IIA
+(Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I and II).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import casadi as ca
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from ocp.path import Model, Path, Steps
+from ocp.stages import Array
+
+ACCURACY = 1e-12  # relative, of the adaptive integration
+STIFF_ACCURACY = 1e-10  # where every digit costs more steps
+STIFF = 50.0  # a step times the growth of its rate beyond this is stiff
+COARSE = 1e-2  # relative defect or violation that makes a solution one of another problem
+INSIDE = 7  # points inside a step at which path constraints are looked at
+NEGLIGIBLE = 1e-9  # relative violation between the nodes that is not worth a word
+MOST_EVALUATIONS = 10_000  # of the rate of a batch of steps
+PERTURBATION = 1e-6  # of the state, relative, to see how the rate grows
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorEstimate:
+    """Defects of every step against an adaptive integration.
+
+    Args:
+        times: (steps,) where each begins.
+        defects: (steps, N, n), in units of the state.
+        relative: (steps,) largest of each step, relative to the component's largest value in the
+            whole solution; a component that is zero throughout counts as 1.
+        running_cost: (steps,) what the quadrature of the running cost missed, in units of the cost.
+        objective: change of the objective to first order that exact steps would make.
+        violation: (steps,) largest violation of a hard path constraint or a bound of the state
+            between the nodes, relative to the bound, at least 1.
+        overshoot: (steps,) largest excess of the control's polynomial over its bounds, likewise.
+        violated: what is violated most, by how much in its own unit, and when; None if nothing is.
+    """
+
+    times: Array
+    defects: Array
+    relative: Array
+    running_cost: Array
+    objective: float
+    violation: Array
+    overshoot: Array
+    violated: tuple[str, float, float] | None
+
+    @property
+    def largest(self) -> float:
+        """The largest relative defect."""
+        return float(self.relative.max())
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether the solution is far from the differential equation, or from its constraints."""
+        return not max(self.largest, float(self.violation.max())) <= COARSE
+
+    def __str__(self) -> str:
+        worst = int(np.argmax(self.relative))
+        words = (
+            f"largest relative defect {self.largest:.1e} at t = {self.times[worst]:.4g}; "
+            f"exact steps would change the objective by {self.objective:+.1e}"
+        )
+        if self.violated is not None:
+            name, amount, time = self.violated
+            words += f"; between the nodes {name} is violated by {amount:.1e} at t = {time:.4g}"
+        return words
+
+
+def estimate_error(path: Path, costates: Array) -> ErrorEstimate:
+    """Integrate every step of a solution again.
+
+    Args:
+        path: the solution as functions of time.
+        costates: (K+1, N, n) at the nodes.
+    """
+    model, parameters = Model(path.problem), path.trajectory.parameters
+    steps = len(path.order)
+    members, n = path.trajectory.states[0].shape
+    defects, missed = np.zeros((steps, members, n)), np.zeros(steps)
+    sizes = np.abs(np.stack(path.trajectory.states)).max(axis=(0, 1))
+    sizes = np.where(sizes > 0, sizes, 1.0)
+    for g, group in enumerate(path.groups):
+        ends, costs = _integrate(group, model, parameters, sizes)
+        quadrature = np.zeros(len(group.start))
+        for i in np.flatnonzero(group.tableau.b):
+            time = group.start + group.tableau.c[i] * group.length
+            density = model(time, group.points[:, i], group.controls[:, i], parameters)[1]
+            quadrature += group.tableau.b[i] * group.length * density.sum(axis=1)
+        mine = np.flatnonzero(path.order[:, 0] == g)
+        position = path.order[mine, 1]
+        defects[mine] = (ends - group.after)[position]
+        missed[mine] = (costs - quadrature)[position]
+    relative = np.abs(defects / sizes).max(axis=(1, 2), initial=0.0)
+    assert path.trajectory.times is not None
+    ends_of_steps = np.append(path.starts[1:], path.trajectory.times[-1])
+    weights = interpolate_rows(path.trajectory.times, costates, ends_of_steps)
+    change = float((weights * defects).sum() + missed.sum())
+    violation, violated = _between_nodes(path)
+    return ErrorEstimate(
+        path.starts, defects, relative, missed, change, violation, _overshoot(path), violated
+    )
+
+
+def _inner_times(path: Path) -> Array:
+    """(steps * INSIDE,) points inside the steps."""
+    theta = (np.arange(INSIDE) + 1.0) / (INSIDE + 1.0)
+    assert path.trajectory.times is not None
+    ends = np.append(path.starts[1:], path.trajectory.times[-1])
+    return np.asarray((path.starts[:, None] + theta * (ends - path.starts)[:, None]).ravel())
+
+
+def _overshoot(path: Path) -> Array:
+    """Of every step, how far the control's polynomial leaves its bounds, relative to them."""
+    lower, upper = (np.asarray(b, dtype=float) for b in path.problem.control_bounds)
+    controls = path.control(_inner_times(path), within_bounds=False)
+    excess = np.maximum(np.maximum(controls - upper, lower - controls), 0.0)
+    finite = [np.where(np.isfinite(b), np.abs(b), 0.0) for b in (lower, upper)]
+    relative = excess / np.maximum(1.0, np.maximum(*finite))
+    return np.asarray(relative.reshape(len(path.order), -1).max(axis=1, initial=0.0))
+
+
+def _between_nodes(path: Path) -> tuple[Array, tuple[str, float, float] | None]:
+    """Violations inside the steps: the largest of each step, and the largest of all by name."""
+    problem = path.problem
+    rows = [c for c in problem.path_constraints if not c.is_soft]
+    bounds = [np.asarray(b, dtype=float) for b in problem.state_bounds]
+    violation, violated, worst = np.zeros(len(path.order)), None, 0.0
+    if not rows and not np.isfinite(np.concatenate(bounds)).any():
+        return violation, violated
+    names = [*problem.state_names, *(name for row in rows for name in row.row_names)]
+    lower = np.concatenate([bounds[0], *(np.asarray(row.lower) for row in rows)])
+    upper = np.concatenate([bounds[1], *(np.asarray(row.upper) for row in rows)])
+    expressions = ca.vertcat(problem.state, *(row.expression for row in rows))
+    arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+    function = ca.Function("rows", arguments, [ca.densify(expressions)])
+    times = _inner_times(path)
+    states, controls = path.state(times), path.control(times)
+    count, members, n = states.shape
+    values = function.map(count * members)(
+        states.reshape(-1, n).T,
+        np.repeat(controls, members, axis=0).T,
+        np.tile(path.trajectory.parameters[:, None], (1, count * members)),
+        np.tile(np.asarray(problem.member_data, dtype=float).T, (1, count)),
+        np.repeat(times, members)[None],
+    )
+    table = values.full().T.reshape(len(path.order), INSIDE * members, -1)
+    amounts = np.maximum(np.maximum(table - upper, lower - table), 0.0)
+    finite = [np.where(np.isfinite(b), np.abs(b), 0.0) for b in (lower, upper)]
+    relative = amounts / np.maximum(1.0, np.maximum(*finite))
+    violation = relative.max(axis=(1, 2))
+    worst = float(violation.max())
+    if worst > NEGLIGIBLE:
+        step, point, row = np.unravel_index(int(np.argmax(relative)), relative.shape)
+        time = float(times[int(step) * INSIDE + int(point) // members])
+        violated = (names[int(row)], float(amounts[step, point, row]), time)
+    return violation, violated
+
+
+def interpolate_rows(nodes: Array, values: Array, times: Array) -> Array:
+    """Values (K+1, ...) at the nodes, linearly interpolated at times (Q,): (Q, ...)."""
+    k = np.clip(np.searchsorted(nodes, times, side="right") - 1, 0, nodes.size - 2)
+    theta = (times - nodes[k]) / (nodes[k + 1] - nodes[k])
+    theta = theta.reshape(-1, *([1] * (values.ndim - 1)))
+    return np.asarray((1 - theta) * values[k] + theta * values[k + 1])
+
+
+def _integrate(group: Steps, model: Model, parameters: Array, sizes: Array) -> tuple[Array, Array]:
+    """States (G, N, n) at the ends of the steps, and running costs (G,) over them."""
+    ends, costs = np.zeros_like(group.before), np.zeros(len(group.before))
+    stiff = _stiffness(group, model, parameters, sizes) > STIFF
+    easy = np.flatnonzero(~stiff)
+    batches = [easy] if easy.size else []
+    batches += [np.array([k]) for k in np.flatnonzero(stiff)]
+    for batch in batches:
+        is_stiff = bool(stiff[batch[0]])
+        x, cost = _solve(group, model, parameters, sizes, batch, is_stiff=is_stiff)
+        ends[batch], costs[batch] = x, cost
+    return ends, costs
+
+
+def _stiffness(group: Steps, model: Model, parameters: Array, sizes: Array) -> Array:
+    """Of every step, its length times the growth of the rate with the state."""
+    control = group.controls[:, 0]
+    rate = model(group.start, group.before, control, parameters)[0]
+    growth = np.zeros(len(group.start))
+    for j in range(sizes.size):
+        moved = group.before.copy()
+        moved[:, :, j] += PERTURBATION * sizes[j]
+        after = model(group.start, moved, control, parameters)[0]
+        change = np.abs((after - rate) / sizes).max(axis=(1, 2)) / PERTURBATION
+        growth = np.maximum(growth, change)
+    return np.asarray(group.length * growth)
+
+
+def _solve(
+    group: Steps,
+    model: Model,
+    parameters: Array,
+    sizes: Array,
+    batch: np.ndarray,
+    *,
+    is_stiff: bool,
+) -> tuple[Array, Array]:
+    """All steps of a batch as one system over [0, 1]; the states in units of their sizes."""
+    start, length = group.start[batch], group.length[batch]
+    shape = group.before[batch].shape
+    density = model(start, group.before[batch], group.controls[batch, 0], parameters)[1]
+    cost_size = max(float(np.abs(length * density.sum(axis=1)).max()), np.finfo(float).tiny)
+
+    def rate(theta: float, y: Array) -> Array:
+        x = y[: -len(batch)].reshape(shape) * sizes
+        control = group.controls_at(batch, np.full(len(batch), theta), within_bounds=False)
+        rates, running = model(start + theta * length, x, control, parameters)
+        scaled = length[:, None, None] * rates / sizes
+        return np.concatenate([scaled.ravel(), length * running.sum(axis=1) / cost_size])
+
+    initial = np.concatenate([(group.before[batch] / sizes).ravel(), np.zeros(len(batch))])
+    y = _adaptive(rate, initial, is_stiff=is_stiff)
+    return y[: -len(batch)].reshape(shape) * sizes, y[-len(batch) :] * cost_size
+
+
+def _adaptive(rate: Callable[[float, Array], Array], initial: Array, *, is_stiff: bool) -> Array:
+    """The state at 1; not a number where the integration breaks down."""
+    left = MOST_EVALUATIONS
+
+    def counted(theta: float, y: Array) -> Array:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _BrokenDownError
+        return rate(theta, y)
+
+    with np.errstate(all="ignore"):
+        try:
+            found = solve_ivp(
+                *(counted, (0.0, 1.0), initial),
+                method="Radau" if is_stiff else "DOP853",
+                rtol=STIFF_ACCURACY if is_stiff else ACCURACY,
+                atol=STIFF_ACCURACY if is_stiff else ACCURACY,
+                t_eval=[1.0],
+            )
+        except _BrokenDownError:
+            return np.full_like(initial, np.nan)
+    return np.full_like(initial, np.nan) if found.status else np.asarray(found.y[:, -1])
+
+
+class _BrokenDownError(Exception):
+    """The integration takes more evaluations than any solution of interest."""
