@@ -35,7 +35,8 @@ from ocp import SolveOptions
 from ocp.analysis import l2_distance
 from problems.datasets import Dataset, encode, load
 from problems.figures import save_ladder_figure
-from problems.ladder import Ladder, climb, horizon_ladder, solver, transferred
+from problems.ladder import Ladder, climb, solver
+from problems.ladder_plan import horizon_ladder, transferred
 from problems.ladder_report import ladder_report
 from problems.learning import LearningProblem
 from problems.report import cell

@@ -31,7 +31,8 @@ import numpy as np
 from ocp import SolveOptions
 from problems.datasets import encode, load
 from problems.figures import save_ladder_figure
-from problems.ladder import climb, horizon_ladder, solver
+from problems.ladder import climb, solver
+from problems.ladder_plan import horizon_ladder
 from problems.ladder_report import ladder_report
 from problems.learning import LearningProblem
 from problems.losses import LOSSES

@@ -33,7 +33,8 @@ from pathlib import Path
 from ocp import SolveOptions
 from problems.datasets import encode, load, standardize
 from problems.figures import save_ladder_figure
-from problems.ladder import Ladder, climb, horizon_ladder, solver, transferred
+from problems.ladder import Ladder, climb, solver
+from problems.ladder_plan import horizon_ladder, transferred
 from problems.ladder_report import ladder_report
 from problems.learning import LearningProblem
 from problems.losses import DISTANCE

@@ -37,6 +37,7 @@ class Model:
         outputs = [problem.dynamics, problem.running_cost]
         self._function = ca.Function("model", arguments, [ca.densify(e) for e in outputs])
         self._data: Array = np.asarray(problem.member_data, dtype=float)
+        self._mapped: dict[int, ca.Function] = {}
 
     def __call__(
         self, times: Array, states: Array, controls: Array, parameters: Array
@@ -45,7 +46,9 @@ class Model:
         count, members, n = states.shape
         repeated = np.repeat(controls, members, axis=0).T
         columns = count * members
-        rates, costs = self._function.map(columns)(
+        if columns not in self._mapped:
+            self._mapped[columns] = self._function.map(columns)
+        rates, costs = self._mapped[columns](
             states.reshape(columns, n).T,
             repeated,
             np.tile(parameters[:, None], (1, columns)),

@@ -29,8 +29,9 @@ from problems.arguments import LATER_OPTIONS, REQUEST_WRONG, RequestError, parse
 from problems.datasets import DATASETS, Dataset
 from problems.figures import check_figure_path, save_figure, save_ladder_figure
 from problems.interpolation import unreachable
-from problems.ladder import climb, horizon_ladder, solver, weight_decay_ladder
+from problems.ladder import climb, solver
 from problems.ladder_files import fingerprint, open_folder
+from problems.ladder_plan import horizon_ladder, weight_decay_ladder
 from problems.ladder_report import ladder_report, ladder_table
 from problems.report import report, table
 from problems.request import asked_data, asked_problem

@@ -19,7 +19,8 @@ from itertools import pairwise
 import numpy as np
 
 from ocp.analysis import LineFit, fit_line, fit_power, l2_distance, settled
-from problems.ladder import Ladder, Rung, beating, label, smoothing_error
+from problems.ladder import Ladder, Rung, beating, smoothing_error
+from problems.ladder_plan import label
 from problems.predictions import Predictions
 
 AGREEMENT = 1e-7  # relative, between quantities that the tolerance of the solves leaves open

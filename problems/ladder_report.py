@@ -16,8 +16,9 @@ from ocp.analysis import l2_distance
 from problems.datasets import Dataset
 from problems.generalization import generalization
 from problems.hypotheses import applicability
-from problems.ladder import LAYERS, Ladder, Rung, label
+from problems.ladder import Ladder, Rung
 from problems.ladder_checks import Checks, Fit, check, fits
+from problems.ladder_plan import LAYERS, label
 from problems.predictions import Predictions, at_strength, predictions
 from problems.report import cell, number, versions
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from problems.ladder import Ladder, Plan, Rung
+from problems.ladder import Ladder, Rung
+from problems.ladder_plan import Plan
 from problems.learning import Array
 from problems.losses import DISTANCE, L1, SQUARED
 

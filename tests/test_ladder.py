@@ -8,15 +8,9 @@ import pytest
 from ocp import SolveOptions, Status
 from ocp.analysis import l2_distance
 from problems.datasets import Dataset, encode, load
-from problems.ladder import (
-    climb,
-    horizon_ladder,
-    solver,
-    split_cost,
-    transferred,
-    weight_decay_ladder,
-)
+from problems.ladder import climb, solver
 from problems.ladder_checks import check, fits
+from problems.ladder_plan import horizon_ladder, split_cost, transferred, weight_decay_ladder
 from problems.learning import LearningProblem
 from problems.losses import DISTANCE, L1, LOGISTIC
 from problems.predictions import at_strength, predictions
@@ -168,7 +162,7 @@ def test_a_bad_branch_is_found_out_and_left():
     assert all(repair.is_repaired for repair in repaired.repairs)
     assert check(repaired, predictions(repaired)).is_consistent
     for before, after in zip(stuck.rungs, repaired.rungs, strict=True):
-        assert after.cost.total <= before.cost.total
+        assert after.cost.total <= before.cost.total * (1 + 1e-12)  # up to rounding
 
 
 BAD_SEED = 5

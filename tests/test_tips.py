@@ -7,7 +7,8 @@ import pytest
 
 from ocp import SolveOptions, Status, rollout
 from problems.datasets import Dataset, encode, load
-from problems.ladder import climb, horizon_ladder, solver, transferred
+from problems.ladder import climb, solver
+from problems.ladder_plan import horizon_ladder, transferred
 from problems.learning import LearningProblem
 from problems.losses import DISTANCE
 from problems.predictions import at_strength, predictions
