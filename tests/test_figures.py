@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import casadi as ca
 import matplotlib
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ocp import along_path, at_end, at_start, integral, pose, solve
 from problems import figures
 from problems.datasets import Dataset, encode, load
 from problems.figures import (
@@ -25,6 +27,7 @@ from problems.figures import (
     draw_flow,
     flow_animation,
     overview,
+    plot_solution,
     save_figure,
 )
 
@@ -497,3 +500,52 @@ def trained():
     from problems.training import train
 
     return train(LearningProblem(named("moons", samples=10), layers=3))
+
+
+X, V, U = (ca.SX.sym(name) for name in ("x", "v", "u"))
+
+
+def bryson_denham(**method):
+    problem = pose(
+        state=ca.vertcat(X, V),
+        control=U,
+        dynamics=[V, U],
+        horizon=1.0,
+        minimize=integral(U**2) / 2,
+        subject_to=[
+            at_start(ca.vertcat(X, V)) == [0, 1],
+            at_end(ca.vertcat(X, V)) == [0, -1],
+            (along_path(X + 0 * V**2) <= 1 / 9).named("ceiling"),
+            (along_path(X + V / 100) <= 2).named("far away"),
+        ],
+    )
+    return solve(problem, 20, **method)
+
+
+def test_a_plot_shows_every_state_costate_control_and_constraint_by_name():
+    figure = plot_solution(bryson_denham())
+    shown = {axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()}
+    assert shown == {"x", "v", "costate of x", "costate of v", "u", "far away"}
+
+
+def test_a_plot_draws_the_values_of_the_solution():
+    solution = bryson_denham()
+    (axes,) = [a for a in plot_solution(solution).axes if a.get_title(loc="left") == "v"]
+    times, values = axes.lines[0].get_data()
+    np.testing.assert_allclose(values, solution.state(times)[:, 1])
+    assert set(solution.times) <= set(times)
+
+
+def test_a_control_of_intervals_is_drawn_in_steps_and_one_per_stage_as_a_curve():
+    for method, is_stepped in (({}, True), ({"control_per_stage": True}, False)):
+        figure = plot_solution(bryson_denham(**method))
+        (axes,) = [a for a in figure.axes if a.get_title(loc="left") == "u"]
+        assert bool(axes.patches) is is_stepped
+        assert bool(axes.lines) is not is_stepped
+
+
+def test_bounds_are_dashed_where_they_are_near_only():
+    axes = {a.get_title(loc="left"): a for a in plot_solution(bryson_denham()).axes}
+    dashed = [line for line in axes["x"].lines if line.get_linestyle() == "--"]
+    assert [float(line.get_ydata()[0]) for line in dashed] == pytest.approx([1 / 9])
+    assert not [line for line in axes["far away"].lines if line.get_linestyle() == "--"]
