@@ -25,9 +25,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, null_space
+from scipy.linalg import null_space
 from scipy.optimize import lsq_linear
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ocp.condensing import (
     Linearization,
@@ -40,24 +39,21 @@ from ocp.condensing import (
     reduced_jacobian,
 )
 from ocp.diagnosis import Offender, component_sizes, not_finite, offenders
+from ocp.eigenvalues import DENSE_LIMIT, smallest_by_inverse, smallest_eigenvalue
 from ocp.full_space import GROWTH, adjoint_terms, growth, is_minimum
 from ocp.full_space import stationarity as full_space_stationarity
+from ocp.limits import Limits, limits_of, touches_limit
 from ocp.method import Machine, Method, Sizes
 from ocp.multipliers import KKTMultipliers
 from ocp.riccati import RiccatiCurvature, is_positive_definite, is_separable
 from ocp.stages import Array, StagedProblem
 from ocp.trajectory import Trajectory, decision_bounds
-from ocp.trust_region import Solver
 
-ACTIVITY = 1e-6  # a row or bound this close to its limit, relative to its size, counts as active
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
-NEARLY_ACTIVE = 1e-3  # a limit farther off than this, relative to its size, is not active
 PROPOSAL = 1e-10  # multipliers that leave at most this relative residual are not improved on
 KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at the end
 MOST_OFFENDERS = 5  # named in a certificate
-DENSE_LIMIT = 300  # up to this size all eigenvalues are computed, beyond it one by Lanczos
 SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
-EIGENVALUE_ACCURACY = 1e-10  # relative, of Lanczos
 LANCZOS_STEPS = 10  # of the recursion's time, for its solutions in Lanczos
 STACKED_LIMIT = 1000  # largest stacked state of all members for the Riccati recursion
 
@@ -266,7 +262,7 @@ class _Conditions:
         return float(self._base_gradient.terms.max(initial=0.0)) * size
 
     @cached_property
-    def _limits(self) -> tuple[list[_Limits], list[_Limits], _Limits]:
+    def _limits(self) -> tuple[list[Limits], list[Limits], Limits]:
         """Of the rows of every block, of the bounds of states, and of the decisions' bounds."""
         staged, trajectory = self.staged, self.linearization.trajectory
         proposal, scale = self.proposal, self._cost_scale
@@ -274,17 +270,17 @@ class _Conditions:
         for b, values in enumerate(self._blocks):
             bounds = values.bounds
             y = None if proposal is None else proposal.rows[b]
-            rows.append(_limits(values.rows, bounds.lower, bounds.upper, bounds.weight, y, scale))
+            rows.append(limits_of(values.rows, bounds.lower, bounds.upper, bounds.weight, y, scale))
         for k, stage in enumerate(staged.stages):
             y = None if proposal is None else proposal.state_bounds[k]
-            found = _limits(trajectory.states[k], *stage.state_bounds, np.inf, y, scale)
+            found = limits_of(trajectory.states[k], *stage.state_bounds, np.inf, y, scale)
             states.append(found if k else found.without_any())
         y = None if proposal is None else proposal.decision_bounds[None]
         bounds_of_decisions = decision_bounds(staged)
         return (
             rows,
             states,
-            _limits(trajectory.decisions[None], *bounds_of_decisions, np.inf, y, scale),
+            limits_of(trajectory.decisions[None], *bounds_of_decisions, np.inf, y, scale),
         )
 
     @cached_property
@@ -337,7 +333,7 @@ class _Conditions:
         of_rows, of_states, of_decisions = self._limits
         position = 0
 
-        def take(limits: _Limits, target: Array) -> None:
+        def take(limits: Limits, target: Array) -> None:
             nonlocal position
             count = int(limits.is_active.sum())
             target[limits.is_active] += values[position : position + count]
@@ -367,8 +363,8 @@ class _Conditions:
         gradient = reduced_gradient(linearization, costates, multipliers.rows)
         residual = np.abs(gradient.value + multipliers.decision_bounds).max(initial=0.0)
         products = [
-            *map(_Limits.complementarity, of_rows, multipliers.rows),
-            *map(_Limits.complementarity, of_states, multipliers.state_bounds),
+            *map(Limits.complementarity, of_rows, multipliers.rows),
+            *map(Limits.complementarity, of_states, multipliers.state_bounds),
             of_decisions.complementarity(multipliers.decision_bounds[None]),
         ]
         return _FirstOrder(multipliers, costates, gradient, float(residual), max(products))
@@ -379,8 +375,8 @@ class _Conditions:
         candidates = []
         if self.proposal is not None:
             of_rows, of_states, of_decisions = self._limits
-            rows = tuple(map(_Limits.clip, of_rows, self.proposal.rows))
-            states = tuple(map(_Limits.clip, of_states, self.proposal.state_bounds))
+            rows = tuple(map(Limits.clip, of_rows, self.proposal.rows))
+            states = tuple(map(Limits.clip, of_states, self.proposal.state_bounds))
             decisions = of_decisions.clip(self.proposal.decision_bounds[None])[0]
             costates = self.proposal.costates
             proposed = KKTMultipliers(rows, states, decisions, costates)
@@ -537,125 +533,10 @@ class _Conditions:
         return stacked <= STACKED_LIMIT and recursion < sizes.seconds(Method.CONDENSED, machine)
 
 
-@dataclass(frozen=True, eq=False)
-class _Limits:
-    """Values with limits, (N, r): which of them are active, and what multipliers may be there.
-
-    Args:
-        is_active: whether the limit holds the value.
-        low, high: the interval in which the multiplier of an active limit may lie, relative to
-            what is settled; it is 0 where nothing is active.
-        touches: whether the value is at a limit, up to rounding.
-        below, above: distance to the lower and to the upper limit, negative beyond it.
-        weight: the price of violation, infinite for a hard limit.
-    """
-
-    is_active: np.ndarray
-    low: Array
-    high: Array
-    touches: np.ndarray
-    below: Array
-    above: Array
-    weight: Array
-
-    def without_any(self) -> _Limits:
-        """No limit at all, for values that are given."""
-        never, zero = np.zeros_like(self.is_active), np.zeros_like(self.low)
-        infinite = np.full_like(self.low, np.inf)
-        return _Limits(never, zero, zero, never, infinite, infinite, infinite)
-
-    def clip(self, multipliers: Array) -> Array:
-        """Multipliers made to have the right sign, and no more than the price."""
-        low = np.where(np.isfinite(self.below), -self.weight, 0.0)
-        high = np.where(np.isfinite(self.above), self.weight, 0.0)
-        return np.clip(multipliers, low, high)
-
-    def complementarity(self, multipliers: Array) -> float:
-        """Largest product of a multiplier and the distance from the limit that it belongs to.
-
-        Of a violated soft limit: of what is missing to the price, and the violation. What touches
-        its limit counts as being there.
-        """
-        worst = 0.0
-        for y, distance in ((multipliers, self.above), (-multipliers, self.below)):
-            held = (y > 0) & (distance > 0) & ~self.touches
-            worst = max(worst, float((y[held] * distance[held]).max(initial=0.0)))
-            violated = (distance < 0) & np.isfinite(self.weight) & ~self.touches
-            missing = (self.weight - y)[violated] * -distance[violated]
-            worst = max(worst, float(missing.max(initial=0.0)))
-        return worst
-
-
-def _limits(
-    values: Array,
-    lower: Array,
-    upper: Array,
-    weight: Array | float,
-    proposal: Array | None,
-    cost_scale: float,
-) -> _Limits:
-    """Limits of values (N, r).
-
-    A limit is active where the value touches it, or is beyond a hard one (the violation is
-    reported apart), or where the proposed multiplier tells so by outweighing the distance.
-    """
-    lower, upper = np.broadcast_to(lower, values.shape), np.broadcast_to(upper, values.shape)
-    weight = np.broadcast_to(np.asarray(weight, dtype=float), values.shape)
-    hard = np.isinf(weight)
-    touches = _touches(values, lower) | _touches(values, upper)
-    at_lower = _touches(values, lower) | (hard & (values < lower))
-    at_upper = _touches(values, upper) | (hard & (values > upper))
-    if proposal is not None and cost_scale > 0:
-        for sign, limit, found in ((-1.0, lower, at_lower), (1.0, upper, at_upper)):
-            finite = np.where(np.isfinite(limit), limit, 0.0)
-            size = 1.0 + np.abs(finite)
-            distance = np.where(np.isfinite(limit), np.abs(values - finite), np.inf) / size
-            price = sign * proposal * size / cost_scale
-            found |= (price > distance) & (distance < NEARLY_ACTIVE) & hard
-    low = np.where(at_lower, -weight, 0.0)
-    high = np.where(at_upper, weight, 0.0)
-    active = at_lower | at_upper
-    return _Limits(active, low, high, touches, values - lower, upper - values, weight)
-
-
-def _touches(values: Array, limit: Array) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return np.isfinite(limit) & (np.abs(values - limit) <= ACTIVITY * (1.0 + np.abs(limit)))
-
-
 def _settled_multipliers(values: StageValues) -> Array:
     """+-w where a soft row is clearly violated, 0 elsewhere."""
     bounds = values.bounds
     result = np.where(np.isfinite(bounds.weight), np.sign(values.violation) * 1.0, 0.0)
     result = result * np.where(np.isfinite(bounds.weight), bounds.weight, 0.0)
-    touching = _touches(values.rows, bounds.lower) | _touches(values.rows, bounds.upper)
+    touching = touches_limit(values.rows, bounds.lower) | touches_limit(values.rows, bounds.upper)
     return np.where(touching, 0.0, result)
-
-
-def smallest_eigenvalue(matrix: Array) -> float:
-    """Smallest eigenvalue of a symmetric matrix.
-
-    Beyond DENSE_LIMIT rows: Lanczos on the inverse if a Cholesky factorisation proves the matrix
-    positive definite, Lanczos on the matrix itself otherwise.
-    """
-    size = len(matrix)
-    if size <= DENSE_LIMIT:
-        return float(eigh(matrix, eigvals_only=True, subset_by_index=[0, 0])[0])
-    start = np.random.default_rng(0).standard_normal(size)
-    try:
-        factor = cho_factor(matrix, lower=True)
-    except LinAlgError:
-        try:
-            return float(eigsh(matrix, k=1, which="SA", v0=start, return_eigenvectors=False)[0])
-        except ArpackNoConvergence:  # a cluster at the end of the spectrum
-            return float(eigh(matrix, eigvals_only=True, subset_by_index=[0, 0])[0])
-    return smallest_by_inverse(lambda x: np.asarray(cho_solve(factor, x)), size)
-
-
-def smallest_by_inverse(inverse: Solver, size: int) -> float:
-    """Smallest eigenvalue of a positive definite matrix, by Lanczos on its inverse."""
-    start = np.random.default_rng(0).standard_normal(size)
-    operator = LinearOperator((size, size), matvec=inverse, dtype=float)
-    return 1.0 / float(
-        eigsh(operator, k=1, v0=start, tol=EIGENVALUE_ACCURACY, return_eigenvectors=False)[0]
-    )

@@ -38,8 +38,8 @@ from ocp import (
     solve_staged,
 )
 from ocp import certificate as certificate_module
-from ocp.certificate import smallest_eigenvalue
 from ocp.condensing import adjoint, linearize, reduced_gradient, reduced_hessian
+from ocp.eigenvalues import smallest_eigenvalue
 from ocp.riccati import is_positive_definite
 from ocp.solve import verdict
 
