@@ -32,7 +32,7 @@ from ocp.trust_region import Model, Step
 NEAR = {20.0: 1e-3, 100.0: 1e-4, np.inf: 1e-6}  # gradient, relative to its terms, from which
 # Newton's method takes over if one of its steps costs up to so many gradients
 LEAST_TURN = 20  # iterations of the descent in its first turn
-TURN = 3.0  # time of the first turn, in units of a second-order step; each one is as long again
+TURN = 3.0  # cost of the first turn, in units of a second-order step; each one is as long again
 CONTRACTION = 0.3  # of the gradient, that a second-order step must reach to be followed by another
 WARM = 1e-3  # gradient, relative, below which a start is near a minimum already
 SAMPLE_RATIO = 8  # between the numbers of members of neighbouring levels
@@ -137,7 +137,7 @@ def minimize(
     staged: StagedProblem,
     start: Array,
     model: MakeModel,
-    step_seconds: float,
+    step_gradients: float,
     limits: Limits = Limits(),
     progress: Progress | None = None,
 ) -> tuple[NLPResult, Effort]:
@@ -147,7 +147,8 @@ def minimize(
         staged: a problem whose stages have neither rows nor local unknowns.
         start: decisions (u^0, ..., u^{K-1}, p).
         model: (linearisation, costates, multipliers, free decisions) -> curvature in those.
-        step_seconds: expected time of a second-order step.
+        step_gradients: how many gradients a second-order step is expected to cost. Counted, not
+            timed, so that the same request takes the same way on every run.
         limits: tolerance, iterations and time.
         progress: called with every iteration.
 
@@ -158,7 +159,7 @@ def minimize(
     effort = Effort()
     with interruptible() as request:
         watch = Watch(limits, progress, effort, request)
-        run = _Run(Reduced(staged), start, model, step_seconds, watch)
+        run = _Run(Reduced(staged), start, model, step_gradients, watch)
         status = run.solve(limits.tolerance)
     return watch.result(run.decisions, status), effort
 
@@ -197,18 +198,18 @@ class _Run:
     """One minimisation, with the state that its two methods share."""
 
     def __init__(
-        self, reduced: Reduced, start: Array, model: MakeModel, step_seconds: float, watch: Watch
+        self, reduced: Reduced, start: Array, model: MakeModel, step_gradients: float, watch: Watch
     ) -> None:
         self.reduced, self.model, self.watch = reduced, model, watch
         self.effort = watch.effort
         self.lower, self.upper = decision_bounds(reduced.staged)
         self.is_bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
         self.decisions = np.clip(start, self.lower, self.upper)
-        self.step_seconds = step_seconds
+        self.step_gradients = step_gradients
 
     def solve(self, tolerance: float) -> Status:
         """All levels, the smallest first; why it ended."""
-        everything, seconds = self.reduced, self.step_seconds
+        everything = self.reduced
         members = everything.staged.members
         try:
             sizes = sample_sizes(members)
@@ -220,11 +221,10 @@ class _Run:
                     here.linearization = None
                     part = subsample(everything.staged, np.sort(order[:size]))
                     self.reduced = Reduced(part).with_sweeps_of(everything)
-                    self.step_seconds = seconds * size / members
                     here = self._point(self.decisions)
                     self._level(here, SAMPLE_TOLERANCE)
                 if len(sizes) > 1:
-                    self.reduced, self.step_seconds = everything, seconds
+                    self.reduced = everything
                     here = self._point(self.decisions)
             return self._level(here, tolerance)
         except Stop as stop:
@@ -258,19 +258,18 @@ class _Run:
 
     def _descend(self, quasi: QuasiNewton, turn: float, scale: float) -> bool:
         """One turn; whether it ended because a minimum is near, or nothing lowers the cost."""
-        begin, first, evaluations = time.perf_counter(), quasi.iterations, quasi.evaluations
+        first, evaluations = quasi.iterations, quasi.evaluations
         while True:
             if not quasi.iterate():
                 return True
             self.decisions = quasi.point
             self.effort.descent_iterations += 1
             self.watch.check(quasi.cost)
-            spent = time.perf_counter() - begin
-            ratio = self.step_seconds * (quasi.evaluations - evaluations) / spent
-            target = next(near for limit, near in NEAR.items() if ratio <= limit)
+            target = next(near for limit, near in NEAR.items() if self.step_gradients <= limit)
             if np.abs(quasi.gradient).max() <= target * scale:
                 return True
-            if spent > turn * self.step_seconds and quasi.iterations - first >= LEAST_TURN:
+            spent = quasi.evaluations - evaluations
+            if spent > turn * self.step_gradients and quasi.iterations - first >= LEAST_TURN:
                 return False
 
     def _point(self, decisions: Array) -> _Point:
@@ -324,7 +323,6 @@ class _Run:
             step = curvature.step(here.gradient[here.free], radius, not patient)
             since = self.effort.spend("factorisation", since)
             if step is None:
-                self.step_seconds = since - begin
                 return here, None
             self.effort.factorizations += step.factorizations
             self.effort.newton_steps += 1
@@ -341,7 +339,6 @@ class _Run:
                 here.linearization = None
                 here = self._point(point)
                 self.decisions, was_convex = point, step.is_convex
-            self.step_seconds = time.perf_counter() - begin
             self.watch.check(here.cost)
             stalled = 0 if accepted and here.residual <= CONTRACTION * before else stalled + 1
             if here.residual <= tolerance and accepted:

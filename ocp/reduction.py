@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ocp.condensing import Linearization, Multipliers, reduced_hessian
 from ocp.equality import minimize_with_equations
 from ocp.matrix_free import ProductCurvature
-from ocp.method import Machine, Method, Sizes, has_rows
+from ocp.method import Method, Sizes, has_rows
 from ocp.newton import Effort, Limits, MakeModel, minimize
 from ocp.nlp import NLPResult, Progress
 from ocp.riccati import RiccatiCurvature
@@ -34,8 +34,8 @@ def minimize_reduced(
     """
     if has_rows(staged):
         return minimize_with_equations(staged, start, limits, progress)
-    seconds = Sizes.of(staged).seconds(method, Machine.measured())
-    return minimize(staged, start, MODELS[method], seconds, limits, progress)
+    gradients = Sizes.of(staged).gradients_per_step(method)
+    return minimize(staged, start, MODELS[method], gradients, limits, progress)
 
 
 def dense_model(
