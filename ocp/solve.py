@@ -33,7 +33,7 @@ from ocp.runge_kutta import GAUSS_LEGENDRE_4, ButcherTableau
 from ocp.scaling import Scaling, automatic_scaling, scaled, scaled_rows, to_scaled
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
-from ocp.stages import StagedProblem
+from ocp.stages import Array, StagedProblem
 from ocp.trajectory import Trajectory, constant_guess, decision_bounds, rollout
 
 # The optimiser is asked for more than the certificate, whose residuals are scaled differently.
@@ -239,25 +239,8 @@ def solve_staged(
         linear_solver=options.linear_solver,
         extra=options.ipopt,
     )
-    result = minimize(options.nlp_solver, shooting, start, settings, progress, warm)
-    trajectory, certificate, status = _judge(shooting, result, options.tolerance)
-    sharp = TOLERANCE_RATIO * options.tolerance
-    for _ in range(RETRIES):
-        left = settings.time_limit - (time.perf_counter() - built)
-        loose = status is Status.NOT_A_MINIMUM and certificate.stationarity > sharp
-        if not (status is Status.INACCURATE or loose) or certificate.is_minimum is None:
-            break
-        if left <= 0:
-            break
-        # The cost is nearly flat in units of the optimiser's tolerance: magnify it, and go on.
-        settings = replace(
-            settings, objective_scale=RETRY_SCALE * settings.objective_scale, time_limit=left
-        )
-        again = minimize(options.nlp_solver, shooting, result.point, settings, progress, result)
-        found = _judge(shooting, again, options.tolerance)
-        if found[1].stationarity < certificate.stationarity:
-            result = again.after(result)
-            trajectory, certificate, status = found
+    found = _sharpened(shooting, start, settings, options, progress, warm)
+    result, trajectory, certificate, status = found
     if status not in (Status.SOLVED, Status.NOT_A_MINIMUM) and _is_free(staged):
         trajectory = _best_rollout(staged, trajectory, guess)
         certificate = certify(staged, trajectory)
@@ -326,6 +309,38 @@ def _without_states(
         result=result,
         method=choice,
     )
+
+
+def _sharpened(
+    shooting: Shooting,
+    start: Array,
+    settings: IpoptOptions,
+    options: SolveOptions,
+    progress: Progress | None,
+    warm: NLPResult | None,
+) -> tuple[NLPResult, Trajectory, Certificate, Status]:
+    """Minimise, and go on with a magnified cost where that ends short of the certificate."""
+    begin = time.perf_counter()
+    result = minimize(options.nlp_solver, shooting, start, settings, progress, warm)
+    trajectory, certificate, status = _judge(shooting, result, options.tolerance)
+    sharp = TOLERANCE_RATIO * options.tolerance
+    for _ in range(RETRIES):
+        left = settings.time_limit - (time.perf_counter() - begin)
+        loose = status is Status.NOT_A_MINIMUM and certificate.stationarity > sharp
+        if not (status is Status.INACCURATE or loose) or certificate.is_minimum is None:
+            break
+        if left <= 0:
+            break
+        # The cost is nearly flat in units of the optimiser's tolerance: magnify it, and go on.
+        settings = replace(
+            settings, objective_scale=RETRY_SCALE * settings.objective_scale, time_limit=left
+        )
+        again = minimize(options.nlp_solver, shooting, result.point, settings, progress, result)
+        found = _judge(shooting, again, options.tolerance)
+        if found[1].stationarity < certificate.stationarity:
+            result = again.after(result)
+            trajectory, certificate, status = found
+    return result, trajectory, certificate, status
 
 
 def _judge(
