@@ -1,4 +1,4 @@
-"""Which way of solving a problem suits it: a flop model, calibrated on the machine.
+"""Which way of solving a problem suits it: its size, and a flop model.
 
 With N members, n states, m controls in each of K intervals, one second-order step takes about
 

@@ -58,7 +58,7 @@ class SolveOptions:
         max_iterations: limit of the optimiser's iterations.
         time_limit: wall time of the optimiser, s.
         objective_scale: factor on the objective inside the optimiser; None chooses one.
-        method: how to solve; AUTO chooses by the expected time, see `ocp.method`.
+        method: how to solve; AUTO chooses by size and expected time, see `ocp.method`.
         ipopt: further options of IPOPT, by their own names.
         linear_solver: of IPOPT; one that does not work here is refused when the solve begins.
         nlp_solver: the optimiser; the verdict is ours, whichever it is.
