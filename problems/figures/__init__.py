@@ -1,0 +1,36 @@
+"""Figures of solved problems: pages, panels and animations. Only here is Matplotlib imported.
+
+`save_figure` draws a learning problem, `save_ladder_figure` a ladder, `plot_solution` any other
+control problem, in its own units.
+"""
+
+from problems.figures.animation import flow_animation
+from problems.figures.control import plot_solution
+from problems.figures.ladders import ladder_page, save_ladder_figure
+from problems.figures.network import (
+    draw_controls,
+    draw_costates,
+    draw_decision_region,
+    draw_errors,
+    draw_flow,
+    overview,
+)
+from problems.figures.page import COLOURS, INK, check_figure_path
+from problems.figures.saving import save_figure
+
+__all__ = [
+    "COLOURS",
+    "INK",
+    "check_figure_path",
+    "draw_controls",
+    "draw_costates",
+    "draw_decision_region",
+    "draw_errors",
+    "draw_flow",
+    "flow_animation",
+    "ladder_page",
+    "overview",
+    "plot_solution",
+    "save_figure",
+    "save_ladder_figure",
+]
