@@ -17,7 +17,6 @@ from PIL import Image
 
 from ocp import along_path, at_end, at_start, integral, pose, solve
 from problems import figures
-from problems.figures import network, plane, saving
 from problems.datasets import Dataset, encode, load
 from problems.figures import (
     check_figure_path,
@@ -27,9 +26,12 @@ from problems.figures import (
     draw_errors,
     draw_flow,
     flow_animation,
+    network,
     overview,
+    plane,
     plot_solution,
     save_figure,
+    saving,
 )
 
 MAGIC = {".png": b"\x89PNG\r\n", ".pdf": b"%PDF-", ".svg": b"<?xml", ".gif": b"GIF89a"}
