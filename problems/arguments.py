@@ -111,6 +111,17 @@ def _share(text: str) -> float:
     return value
 
 
+def _optimizers(text: str) -> tuple[str, ...]:
+    if text == "none":
+        return ()
+    names = tuple(part.strip() for part in text.split(","))
+    for name in names:
+        _one_of("optimizer", [*OPTIMIZERS, "none"])(name)
+    if len(set(names)) < len(names) or "none" in names:
+        raise argparse.ArgumentTypeError(f"expected names that are all different, got {text!r}")
+    return names
+
+
 def _columns(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
@@ -149,8 +160,45 @@ def _add_ladder(parser: argparse.ArgumentParser) -> None:
     )
 
 
+# Of `problems.torch_optimizers`, which cannot be asked where PyTorch is missing
+OPTIMIZERS = ("gradient-descent", "momentum", "sgd", "adam", "adamw", "l-bfgs")
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("optimizers").add_argument
+    add(
+        "--optimizers",
+        type=_optimizers,
+        default=OPTIMIZERS,
+        metavar="LIST",
+        help=f"some of {', '.join(OPTIMIZERS)}, or none [all]",
+    )
+    add(
+        "--rates",
+        type=_list_of_numbers,
+        metavar="LIST",
+        help="of all optimisers, in place of their own grids: lr = RATE / (T h) for gradient "
+        "methods, RATE / T for Adam and AdamW, with h = T / K",
+    )
+    add("--repeats", type=_integer(1), default=3, metavar="R", help="initial networks [3]")
+    add(
+        "--evaluations",
+        type=_integer(1),
+        default=500,
+        metavar="N",
+        help="gradients over all samples that a run may use [500]",
+    )
+    add(
+        "--initial-scale",
+        type=_number(True),
+        default=1.0,
+        metavar="C",
+        help="factor on the initial networks, those of torch.nn.Linear over T [1.0]",
+    )
+
+
 def _add_problem(parser: argparse.ArgumentParser) -> None:
-    is_sweep = parser.prog.endswith("sweep")
+    keeps_folder = parser.prog.endswith(("sweep", "compare"))
     parser.add_argument(
         "data", metavar="DATA", help="a name from `turnpike datasets`, .csv or .npz"
     )
@@ -196,7 +244,7 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=_integer(1), metavar="N", help="processes for the starts [1]")
     add("--dask", type=_later, help=argparse.SUPPRESS)
     add = parser.add_argument_group("output").add_argument
-    if is_sweep:
+    if keeps_folder:
         text = "one file per finished solve; the same command with the same DIR continues"
         add("--save", metavar="DIR", help=text)
         add("--plot", metavar="FIGURE", help=".png .pdf or .svg")
@@ -213,10 +261,7 @@ def _add_output(add: Callable[..., Any]) -> None:
 
 LATER_OPTIONS = ("widths", "dask")
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-COMMANDS = ("datasets", "solve", "interpolate", "sweep", "check", "show")
-COMMANDS_LATER = {
-    "compare": "for now run solve, and the other optimiser on the same cost",
-}
+COMMANDS = ("datasets", "solve", "interpolate", "sweep", "compare", "check", "show")
 
 
 def parser() -> tuple[Parser, dict[str, Parser]]:
@@ -233,13 +278,15 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
         ("solve", "minimise J on a data set"),
         ("interpolate", "find the minimal-norm interpolant of a data set"),
         ("sweep", "climb a ladder of horizons or weight decays, its rungs checked by each other"),
+        ("compare", "compare a reference optimum with what PyTorch's optimisers come to"),
         ("check", "recompute the certificate of a saved solution from its file"),
         ("show", "draw a saved solution"),
     ):
         made[name] = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    for name in ("solve", "interpolate", "sweep"):
+    for name in ("solve", "interpolate", "sweep", "compare"):
         _add_problem(made[name])
     _add_ladder(made["sweep"])
+    _add_comparison(made["compare"])
     made["sweep"].set_defaults(horizon=None, weight_decay=None)
     made["datasets"].add_argument("--json", action="store_true", help="as one JSON object")
     made["check"].add_argument("file", metavar="FILE.npz")
@@ -257,11 +304,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         top.error(f"expected a command: {', '.join(COMMANDS)}; see turnpike --help")
     command = words[0]
     words = _join_negative_numbers(words)
-    if command in COMMANDS_LATER:
-        top.error(f"{command} {LATER}; {COMMANDS_LATER[command]}")
     if not command.startswith("-") and command not in COMMANDS:
         top.error(
-            f"unknown command {command!r}{did_you_mean(command, [*COMMANDS, *COMMANDS_LATER])} "
+            f"unknown command {command!r}{did_you_mean(command, list(COMMANDS))} "
             f"(choose from {', '.join(COMMANDS)})"
         )
     known, unknown = top.parse_known_args(words)

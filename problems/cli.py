@@ -27,7 +27,12 @@ from ocp.nlp import Progress
 from ocp.storage import check_writable
 from problems.arguments import LATER_OPTIONS, REQUEST_WRONG, RequestError, parse
 from problems.datasets import DATASETS, Dataset
-from problems.figures import check_figure_path, save_figure, save_ladder_figure
+from problems.figures import (
+    check_figure_path,
+    save_comparison_figure,
+    save_figure,
+    save_ladder_figure,
+)
 from problems.interpolation import unreachable
 from problems.ladder import climb, solver
 from problems.ladder_files import fingerprint, open_folder
@@ -49,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         "solve": _solve,
         "interpolate": _solve,
         "sweep": _sweep,
+        "compare": _compare,
         "check": _check,
         "show": _show,
     }
@@ -203,6 +209,67 @@ def _sweep(options: argparse.Namespace) -> int:
     return SOLVED if good else NOT_SOLVED
 
 
+def _compare(options: argparse.Namespace) -> int:
+    try:  # PyTorch takes seconds to import, and is not there without its extra
+        from problems.comparison import Plan, compare
+        from problems.comparison_files import open_comparison
+        from problems.comparison_report import comparison_report
+        from problems.comparison_table import comparison_table
+        from problems.torch_optimizers import OPTIMIZERS
+    except ImportError as error:
+        raise RequestError(str(error)) from error
+    if options.plot is not None:
+        check_figure_path(options.plot, still=True)
+    data = asked_data(options)
+    optimizers = [OPTIMIZERS[name] for name in options.optimizers]
+    if options.rates is not None:
+        optimizers = [replace(optimizer, rates=options.rates) for optimizer in optimizers]
+    plan = Plan(
+        asked_problem(options, data.training),
+        optimizers=tuple(optimizers),
+        seeds=tuple(range(options.seed, options.seed + options.repeats)),
+        evaluations=options.evaluations,
+        scale=options.initial_scale,
+        starts=options.starts,
+        seed=options.seed,
+        options=_solve_options(options),
+    )
+    folder = None
+    if options.save is not None:
+        asked = {k: v for k, v in vars(options).items() if k not in NOT_IN_REQUEST}
+        asked |= {"numbers_of_the_data": fingerprint(data.training), **data.remembered}
+        folder = open_comparison(options.save, json.loads(json.dumps(asked)))
+    _note(options.command, plan.problem.dataset)
+    solves = 1 + 2 * len(plan.seeds) + len(plan.trainings())
+    with (
+        _ladder_progress(options, solves, "run") as (progress, reached),
+        _executor(options.workers) as executor,
+    ):
+        comparison = compare(
+            plan,
+            folder=folder,
+            executor=executor,
+            workers=options.workers or 1,
+            progress=progress,
+            reached=reached,
+        )
+    result = comparison_report(comparison)
+    if options.json:
+        print(json.dumps(result, allow_nan=False), flush=True)
+    else:
+        print(comparison_table(result), flush=True)
+    kept = options.plot is None or _drawn(
+        options, lambda: save_comparison_figure(comparison, options.plot)
+    )
+    if not comparison.is_complete:
+        kept_in = "" if folder is None else f" in {folder.solves.path}"
+        _say(options.command, f"interrupted; what is finished is kept{kept_in}.")
+        return INTERRUPTED
+    if not kept:
+        return REQUEST_WRONG
+    return SOLVED if result["status"] == Status.SOLVED.value else NOT_SOLVED
+
+
 def _check_outputs(options: argparse.Namespace) -> None:
     """Refuse, before anything is computed, what could not be written or would destroy something."""
     if options.save is not None:
@@ -287,13 +354,13 @@ def _progress(
 
 @contextmanager
 def _ladder_progress(
-    options: argparse.Namespace, rungs: int
+    options: argparse.Namespace, rungs: int, unit: str = "rung"
 ) -> Iterator[tuple[Progress | None, Callable[[str], None] | None]]:
-    """A progress bar over the solves of a ladder; repairs add to their number."""
+    """A progress bar over named solves; more than were expected add to their number."""
     if options.quiet or not sys.stderr.isatty():
         yield None, None
         return
-    with tqdm(total=rungs, unit="rung", file=sys.stderr, leave=False) as bar:
+    with tqdm(total=rungs, unit=unit, file=sys.stderr, leave=False) as bar:
 
         def iteration(at: Iteration) -> None:
             bar.set_postfix_str(f"iteration {at.number}, J {at.objective:.6g}")

@@ -5,6 +5,7 @@ control problem, in its own units.
 """
 
 from problems.figures.animation import flow_animation
+from problems.figures.comparisons import comparison_page, save_comparison_figure
 from problems.figures.control import plot_solution
 from problems.figures.ladders import ladder_page, save_ladder_figure
 from problems.figures.network import (
@@ -22,6 +23,7 @@ __all__ = [
     "COLOURS",
     "INK",
     "check_figure_path",
+    "comparison_page",
     "draw_controls",
     "draw_costates",
     "draw_decision_region",
@@ -31,6 +33,7 @@ __all__ = [
     "ladder_page",
     "overview",
     "plot_solution",
+    "save_comparison_figure",
     "save_figure",
     "save_ladder_figure",
 ]
