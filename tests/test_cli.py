@@ -118,7 +118,7 @@ def metadata_of(path: str) -> dict:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("", ["expected a command", "datasets, solve, interpolate, sweep, check, show"]),
+        ("", ["expected a command", "datasets, solve, interpolate, sweep, compare, check, show"]),
         ("solv moons", ["unknown command 'solv'", "did you mean solve?"]),
         ("swepe moons", ["unknown command 'swepe'", "did you mean sweep?"]),
         ("nonsense", ["unknown command 'nonsense'", "choose from"]),
