@@ -195,6 +195,11 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
         metavar="C",
         help="factor on the initial networks, those of torch.nn.Linear over T [1.0]",
     )
+    add(
+        "--model",
+        metavar="FILE",
+        help="a trained network of your own, .npz, .pt or .pt2, held against the reference [none]",
+    )
 
 
 def _add_problem(parser: argparse.ArgumentParser) -> None:

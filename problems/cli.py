@@ -38,6 +38,7 @@ from problems.ladder import climb, solver
 from problems.ladder_files import fingerprint, open_folder
 from problems.ladder_plan import horizon_ladder, weight_decay_ladder
 from problems.ladder_report import ladder_report, ladder_table
+from problems.model_arrays import decisions_of_model
 from problems.report import report, table
 from problems.request import asked_data, asked_problem
 from problems.solution_file import differences, load_solution, save_solution
@@ -155,7 +156,10 @@ def _solve_options(options: argparse.Namespace) -> SolveOptions:
 
 
 # Options of a sweep that its results do not depend on, or whose data are fingerprinted
-NOT_IN_REQUEST = ("command", "data", "save", "plot", "json", "quiet", "workers", *LATER_OPTIONS)
+NOT_IN_REQUEST = (
+    *("command", "data", "save", "plot", "json", "quiet", "workers", "model"),
+    *LATER_OPTIONS,
+)
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -211,7 +215,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     try:  # PyTorch takes seconds to import, and is not there without its extra
-        from problems.comparison import Plan, compare
+        from problems.comparison import Plan, compare, with_model
         from problems.comparison_files import open_comparison
         from problems.comparison_report import comparison_report
         from problems.comparison_table import comparison_table
@@ -234,6 +238,9 @@ def _compare(options: argparse.Namespace) -> int:
         seed=options.seed,
         options=_solve_options(options),
     )
+    model = None
+    if options.model is not None:
+        model = decisions_of_model(options.model, plan.problem)
     folder = None
     if options.save is not None:
         asked = {k: v for k, v in vars(options).items() if k not in NOT_IN_REQUEST}
@@ -253,7 +260,10 @@ def _compare(options: argparse.Namespace) -> int:
             progress=progress,
             reached=reached,
         )
-    result = comparison_report(comparison)
+    appraisal = None
+    if model is not None and comparison.is_complete:
+        comparison, appraisal = with_model(comparison, model)
+    result = comparison_report(comparison, appraisal)
     if options.json:
         print(json.dumps(result, allow_nan=False), flush=True)
     else:

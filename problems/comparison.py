@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from ocp import SolveOptions, rollout
 from ocp.continuation import DISTINCT, multi_start
 from ocp.interrupt import Request, interruptible
 from ocp.nlp import Progress
+from problems.appraisal import Appraisal, appraise, costs_by_term
 from problems.comparison_files import ComparisonFolder
 from problems.ladder import Solved, solver
 from problems.learning import Array, LearningProblem
@@ -235,6 +237,33 @@ def compare(
         work.polished,
         is_complete,
     )
+
+
+def with_model(comparison: Comparison, model: Any) -> tuple[Comparison, Appraisal]:
+    """A user's model beside the reference, which gives way to a better minimum near the model.
+
+    Args:
+        comparison: with the reference.
+        model: in any form that `problems.model_arrays` knows.
+
+    Raises:
+        ValueError: as `problems.appraisal.appraise`.
+    """
+    plan, reference = comparison.plan, comparison.reference
+    found = appraise(
+        plan.problem, model, reference.solved.solution, seed=plan.seed, options=plan.options
+    )
+    best = min((found.in_full.objective, "polished"), (found.objective, "as it is"))
+    if not is_lower(best[0], reference.objective):
+        return comparison, found
+    decisions = found.in_full.decisions if best[1] == "polished" else model
+    better = Found(f"the model, {best[1]}", _assessed(plan, decisions))
+    found = replace(
+        found,
+        reference=better.solved.solution,
+        reference_costs=costs_by_term(plan.problem, better.solved.solution.trajectory),
+    )
+    return replace(comparison, reference=better), found
 
 
 class _Stopped(Exception):

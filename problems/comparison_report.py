@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from ocp.continuation import DISTINCT
+from problems.appraisal import Appraisal
+from problems.appraisal_report import appraisal_report
 from problems.comparison import Comparison, Found, best_rates, gap_scale
 from problems.report import number, versions
 from problems.solution_file import options_of
@@ -27,8 +29,8 @@ SOLVER = "turnpike"  # the second-order solver's name beside the optimisers
 SAME = 1e-3  # relative distance within which two points of one cost are one minimum
 
 
-def comparison_report(comparison: Comparison) -> dict[str, Any]:
-    """Everything that was found, as JSON values."""
+def comparison_report(comparison: Comparison, appraisal: Appraisal | None = None) -> dict[str, Any]:
+    """Everything that was found, as JSON values; an appraisal is of a user's model."""
     plan, reference = comparison.plan, comparison.reference
     minima = _Minima(comparison)
     optimizers = [_optimizer(comparison, o, minima) for o in plan.applicable if comparison.runs]
@@ -39,6 +41,7 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
         "message": _headline(comparison),
         "reference_beaten": _beaten(comparison),
         "reference": {**reference.solved.result, "origin": reference.origin},
+        "model": None if appraisal is None else appraisal_report(appraisal),
         "random_starts": comparison.random.solved.result.get("starts"),
         "minima": minima.report(),
         "second_order": solver,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from problems.appraisal_report import appraisal_table
 from problems.comparison_report import GAPS, SOLVER
 from problems.report import table as solution_table
 
@@ -18,6 +19,8 @@ def comparison_table(result: Mapping[str, Any]) -> str:
     if len(result["minima"]) > 1:
         costs = ", ".join(f"{m['objective']:.8g} ({m['count']}x)" for m in result["minima"][:5])
         lines.append(f"{'distinct minima':<{LABEL}}{len(result['minima'])}: {costs}")
+    if result["model"] is not None:
+        lines += ["", appraisal_table(result["model"])]
     lines += ["", "Gap (J - J*) / J* at each optimiser's best rate, median [range] over the seeds:"]
     head = f"{'':<18}{'rate':>7}  {'gap':<28}{'E(x(T))':>10}{'energy':>9}{'distance':>10}"
     lines.append(f"{head}{'to its own':>12}{'polished':>12}")
