@@ -53,6 +53,15 @@ class Trajectory:
         return _stack("control", self.controls)
 
     @property
+    def padded_controls(self) -> Array:
+        """Controls in one array, (K, largest m), zeros behind the shorter ones.
+
+        Their Euclidean norms and distances are those of the controls.
+        """
+        size = max((control.size for control in self.controls), default=0)
+        return np.array([np.pad(u, (0, size - u.size)) for u in self.controls])
+
+    @property
     def decisions(self) -> Array:
         """(u^0, ..., u^{K-1}, p) in one vector."""
         return np.concatenate([*self.controls, self.parameters])

@@ -15,10 +15,13 @@ from problems.losses import LOSSES
 from problems.regularizers import PENALTIES
 from problems.report import versions
 from problems.solution_file import SCHEMES
+from problems.spatial_grid import RULES
+from problems.transfer import TRANSFERS
 from problems.vector_fields import ACTIVATIONS, FIELDS
 
 REQUEST_WRONG = 2  # exit code
 
+DOMAINS = ["interval", "square"]
 LATER = "arrives with a later version"
 
 
@@ -45,6 +48,10 @@ def did_you_mean(word: str, known: list[str]) -> str:
     """'; did you mean ...?' or nothing."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _names(names: Mapping[str, Any]) -> str:
+    return " | ".join(names)
 
 
 def _one_of(kind: str, names: Mapping[str, Any] | list[str]) -> Callable[[str], str]:
@@ -102,6 +109,11 @@ def _list_of_numbers(text: str) -> tuple[float, ...]:
     if len(set(values)) < len(values):
         raise argparse.ArgumentTypeError(f"expected numbers that are all different, got {text!r}")
     return values
+
+
+def _list_of_widths(text: str) -> tuple[int, ...]:
+    integer = _integer(1)
+    return tuple(integer(part.strip()) for part in text.split(","))
 
 
 def _share(text: str) -> float:
@@ -227,7 +239,19 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
     add("--scheme", type=_one_of("scheme", SCHEMES), default="euler", help=" | ".join(SCHEMES))
     add("--substeps", type=_integer(1), default=1, metavar="S", help="[1]")
     add("--readout", type=_one_of("read-out", ["first", "trained"]), default="first")
-    add("--widths", type=_later, help=argparse.SUPPRESS)
+    add(
+        "--widths",
+        type=_list_of_widths,
+        metavar="LIST",
+        help="D0,D1,...,DK before each layer and at the end; a shorter list is spread evenly",
+    )
+    add("--grid", type=_one_of("grid", RULES), help=f"inputs are values at nodes: {_names(RULES)}")
+    add("--domain", type=_one_of("domain", DOMAINS), help="of the grid: interval | square")
+    add(
+        "--transfer",
+        type=_one_of("transfer", TRANSFERS),
+        help=f"between grids: {_names(TRANSFERS)}",
+    )
     add = parser.add_argument_group("cost").add_argument
     add("--loss", type=_one_of("loss", LOSSES), default="squared", help=" | ".join(LOSSES))
     add("--terminal", type=_number(False), default=1.0, metavar="A", help="weight of E(x(T)) [1.0]")
@@ -264,7 +288,9 @@ def _add_output(add: Callable[..., Any]) -> None:
     add("--quiet", action="store_true", help="no progress bar")
 
 
-LATER_OPTIONS = ("widths", "dask")
+LATER_OPTIONS = ("dask",)
+GRID_OPTIONS = ("widths", "grid", "domain", "transfer")
+
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 COMMANDS = ("datasets", "solve", "interpolate", "sweep", "compare", "check", "show")
 

@@ -2,7 +2,7 @@
 
     margin              min_i y_i z_i; for several classes, the true output less the largest other
     normalised margin   margin / |v|, with |v| the L2 norm of the rescaled control
-    Lipschitz bound     |P| prod_k p(h L_k),   L_k = Lip f(., u^k)
+    Lipschitz bound     |P| prod_k p(h L_k),   L_k = Lip f(., u^k);   |Pi_k| + h L_k on moving grids
     Lipschitz sampled   the largest |d z / d a| at sample points: a lower bound
 
 p(z) = 1 + sum_j b^T A^(j-1) 1 z^j bounds the growth of one step of an explicit Runge-Kutta scheme
@@ -98,11 +98,13 @@ def _accuracy(outputs: Array, targets: Array) -> float:
 def lipschitz_bound(solution: LearningSolution) -> float:
     """Upper bound of the Lipschitz constant of inputs -> outputs, in the Euclidean norm."""
     problem = solution.problem
-    layers = [{name: w[k] for name, w in solution.weights.items()} for k in range(problem.layers)]
-    slopes = [problem.field.lipschitz(layer, problem.activation.lipschitz) for layer in layers]
+    layers = [problem.layer(k) for k in range(problem.layers)]
+    effective = [a.effective(u) for a, u in zip(layers, solution.trajectory.controls, strict=True)]
+    slopes = [problem.field.lipschitz(u, problem.activation.lipschitz) for u in effective]
     z = np.array(slopes) * problem.grid.steps / problem.substeps
     scheme = problem.scheme
-    growth, power = np.ones_like(z), np.ones_like(scheme.b)
+    moves = [1.0 if a.transfer is None else np.linalg.norm(a.transfer, 2) for a in layers]
+    growth, power = np.array(moves), np.ones_like(scheme.b)
     for j in range(1, scheme.b.size + 1):
         growth = growth + float(scheme.b @ power) * z**j
         power = scheme.a @ power

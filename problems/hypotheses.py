@@ -62,12 +62,9 @@ def homogeneity(problem: LearningProblem, seed: int = SEED) -> Homogeneity:
 
     States are spread over the size of the data, controls are normal of sizes 0.1 to 10.
     """
-    field, activation = problem.field, problem.activation
-    x = ca.SX.sym("x", problem.state_size)
-    u = ca.SX.sym("u", field.size(problem.state_size, problem.hidden_size))
-    weights = field.split_symbols(u, problem.state_size, problem.hidden_size)
-    rate = field.rate(x, weights, lambda z: activation.function(z, 0.0))
-    f = ca.Function("f", [x, u], [ca.densify(rate)])
+    layer = problem.layer(0)
+    x, u = ca.SX.sym("x", layer.before), ca.SX.sym("u", layer.size)
+    f = ca.Function("f", [x, u], [ca.densify(layer.rate(x, u, 0.0))])
     generator = np.random.default_rng(seed)
     spread = max(1.0, float(np.abs(problem.dataset.inputs).max()))
     states = spread * generator.standard_normal((x.numel(), POINTS))

@@ -45,7 +45,7 @@ def _check_equal_inputs(problem: LearningProblem) -> None:
 
 
 def _check_order(problem: LearningProblem) -> None:
-    if problem.state_size != 1 or problem.trained_readout:
+    if set(problem.widths) != {1} or problem.trained_readout or problem.fixed_readout is not None:
         return
     a, y = problem.dataset.inputs[:, 0], problem.dataset.targets[:, 0]
     order = np.lexsort((y, a))
@@ -65,6 +65,8 @@ def unreachable(problem: LearningProblem) -> str | None:
     that  T inf s < y - a < T sup s,  or <= where the speed is a value of s.
     """
     if problem.field is not OUTSIDE or problem.trained_readout:
+        return None
+    if problem.moving_grid is not None or problem.fixed_readout is not None:
         return None
     start = problem.pad(problem.dataset.inputs)[:, : problem.outputs]
     distance = problem.dataset.targets - start

@@ -144,9 +144,9 @@ class Ladder:
         return label(self.plan, position)
 
     def rescaled(self, rung: Rung) -> Array:
-        """Controls v(s) = T^(1/k) u(T s), (K, m)."""
+        """Controls v(s) = T^(1/k) u(T s), (K, m); padded by zeros where sizes vary."""
         power = 1 / (self.plan.degree or 1)
-        return rung.solution.trajectory.control_array * rung.problem.horizon**power
+        return rung.solution.trajectory.padded_controls * rung.problem.horizon**power
 
     def norm_squared(self, rung: Rung) -> float:
         """Int_0^1 |v|^2 ds."""

@@ -110,6 +110,11 @@ def horizon_ladder(problem: LearningProblem, horizons: Sequence[float], keep: st
     values = _checked("horizons", horizons, problem)
     if keep not in (LAYERS, STEP):
         raise ValueError(f"keep must be {LAYERS} or {STEP}, got {keep!r}.")
+    if keep == STEP and not problem.is_still:
+        raise ValueError(
+            "a ladder that keeps the step adds layers, whose widths are not given; keep the number "
+            "of layers."
+        )
     problems = []
     for horizon in values:
         layers = problem.layers
@@ -159,19 +164,22 @@ def transferred(
     scaled away, the cheapest of several ways: k = 1, the same controls on stretched time, and with
     a running error the same controls at the same time, then none.
     """
-    split = source.layers * source.staged.stages[0].control_size
-    controls, parameters = decisions[:split].reshape(source.layers, -1), decisions[split:]
     if source.horizon == to.horizon and source.layers == to.layers:
         return decisions.copy()
+    split = decisions.size - source.readout_size
+    own, parameters = decisions[:split], decisions[split:]
+    # Layers of several sizes are as many on every rung, and need no other time grid.
+    controls = own.reshape(source.layers if source.is_still else 1, -1)
+    layers = to.layers if to.is_still else 1
     ratio = source.horizon / to.horizon
     if plan.degree is not None and to.tracking == 0:
-        ways = [resample(controls * ratio ** (1 / plan.degree), to.layers)]
+        ways = [resample(controls * ratio ** (1 / plan.degree), layers)]
     else:
-        ways = [resample(controls * ratio, to.layers), resample(controls, to.layers)]
-    if to.tracking > 0:
+        ways = [resample(controls * ratio, layers), resample(controls, layers)]
+    if to.tracking > 0 and to.is_still:
         ways.append(_extended(controls, source.grid.nodes, to.grid.nodes))
-    limit = np.inf if to.bound is None else to.bound
-    found = [np.concatenate([np.clip(way, -limit, limit).ravel(), parameters]) for way in ways]
+    limits = np.concatenate([to.control_limits(k) for k in range(to.layers)])
+    found = [np.concatenate([np.clip(w.ravel(), -limits, limits), parameters]) for w in ways]
     return min(found, key=lambda way: nan_to_infinity(split_cost(plan, to, way).total))
 
 
@@ -211,7 +219,11 @@ def split_cost(plan: Plan, problem: LearningProblem, decisions: Array) -> SplitC
     For an interpolation problem the rest is zero, as its constraints ask.
     """
     trajectory = rollout(problem.staged, decisions)
-    size = problem.penalty.integral(trajectory.control_array, problem.grid.steps)
+    controls = trajectory.padded_controls
+    measures = np.zeros_like(controls)
+    for k in range(problem.layers):
+        measures[k, : problem.layer(k).size] = problem.layer(k).measure
+    size = problem.penalty.integral(controls, problem.grid.steps, measures)
     squares = float(trajectory.parameters @ trajectory.parameters)
     rest, shared = 0.0, not plan.in_horizon and problem.readout_decay is None
     if shared:

@@ -11,13 +11,16 @@ As an interpolation problem the data are a hard constraint instead:
     minimise Int_0^T R(u) dt (+ |q|^2)   subject to   P x_i(T) = y_i for all i.
 
 One layer is one step of the time grid with a constant control, so explicit Euler is the ResNet
-x^{k+1} = x^k + h f(x^k, u^k). Everything is dimensionless.
+x^{k+1} = x^k + h f(x^k, u^k). On a moving grid (`problems.moving_grid`) the state is a function of
+space and the width may change from layer to layer, x^{k+1} = Pi_k x^k + h f_k(x^k, u^k); E(x^k) is
+then the error of the state carried to the last grid, as layers without control would carry it.
+Everything is dimensionless.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -40,9 +43,12 @@ from ocp import (
 from ocp.condensing import linearize
 from ocp.runge_kutta import combine
 from problems.datasets import Dataset
+from problems.layer import Layer
 from problems.losses import DISTANCE, DISTANCE_ON_THE_LINE, SQUARED, Loss
+from problems.moving_grid import MovingGrid
 from problems.regularizers import L2, Penalty
-from problems.vector_fields import INSIDE, TANH, Activation, VectorField, join_arrays
+from problems.variable_width import stage_network
+from problems.vector_fields import INSIDE, TANH, Activation, VectorField
 
 Array = NDArray[np.float64]
 
@@ -73,6 +79,10 @@ class LearningProblem:
         trained_readout: whether q is optimised too.
         readout_decay: lambda_q >= 0; lambda by default.
         interpolation: whether the data are a hard constraint.
+        moving_grid: where the states live, in place of `width`; None for features without a grid
+            and one width.
+        fixed_readout: P as a matrix (M, D) on the last grid, such as integrals against given
+            functions; None for the first M coordinates.
 
     Raises:
         ValueError: a value outside its range, or targets that do not fit the loss.
@@ -96,21 +106,34 @@ class LearningProblem:
     trained_readout: bool = False
     readout_decay: float | None = None
     interpolation: bool = False
+    moving_grid: MovingGrid | None = None
+    fixed_readout: Array | None = None
 
     def __post_init__(self) -> None:
         inputs, targets = self.dataset.inputs.shape[1], self.dataset.targets.shape[1]
-        if self.state_size < inputs:
-            raise ValueError(
-                f"the width must be at least the number of inputs, {inputs}, got {self.width}."
-            )
-        if self.state_size < targets and not self.trained_readout:
-            raise ValueError(
-                f"the read-out takes the first {targets} coordinates of a state of width "
-                f"{self.state_size}; use a width of at least {targets}, or a trained read-out."
-            )
         for name, value in (("layers", self.layers), ("substeps", self.substeps)):
             if operator.index(value) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
+        if self.moving_grid is not None:
+            self._check_grid(self.moving_grid)
+        elif self.state_size < inputs:
+            raise ValueError(
+                f"the width must be at least the number of inputs, {inputs}, got {self.width}."
+            )
+        last = self.widths[-1]
+        if self.fixed_readout is not None:
+            if self.trained_readout:
+                raise ValueError("a read-out is fixed or trained; leave one of them out.")
+            if self.fixed_readout.shape != (targets, last):
+                raise ValueError(
+                    f"the fixed read-out has shape {self.fixed_readout.shape}, expected "
+                    f"({targets}, {last}): outputs and width of the last layer."
+                )
+        elif last < targets and not self.trained_readout:
+            raise ValueError(
+                f"the read-out takes the first {targets} coordinates of a state of width "
+                f"{last}; use a width of at least {targets}, or a trained read-out."
+            )
         if self.hidden_size < 1:
             raise ValueError(f"hidden must be at least 1, got {self.hidden}.")
         for name, low in (
@@ -139,10 +162,93 @@ class LearningProblem:
         elif self.loss.is_classification and not np.isin(self.dataset.targets, (-1, 1)).all():
             raise ValueError(f"{self.loss.name} needs targets -1 and +1.")
 
+    def _check_grid(self, grid: MovingGrid) -> None:
+        inputs, first = self.dataset.inputs.shape[1], grid.grid(0)
+        widths = grid.widths(self.layers)
+        if self.width not in (None, widths[0]):
+            raise ValueError(f"width {self.width} came with a grid of {widths[0]} nodes.")
+        if first.is_index and first.size < inputs:
+            raise ValueError(
+                f"the first width must be at least the number of inputs, {inputs}, "
+                f"got {first.size}."
+            )
+        if not first.is_index and first.size != inputs:
+            raise ValueError(
+                f"the samples are not on the grid: they have {inputs} values each, the first grid "
+                f"has {first.size} nodes; expected one value per node."
+            )
+        if not grid.is_still:
+            if self.scheme is not EULER or self.substeps != 1:
+                raise ValueError(
+                    f"a layer that changes the grid is one step of the Euler scheme, got "
+                    f"{self.scheme.name} with {self.substeps} sub-steps; use euler and 1, or one "
+                    "grid for all layers."
+                )
+            if self.penalty.rate > 0 and len(set(widths)) > 1:
+                raise ValueError(
+                    f"the {self.penalty.name} penalty compares the controls of neighbouring "
+                    "layers, whose sizes differ here; use another penalty, or one width."
+                )
+        for k in range(self.layers):
+            self.layer(k)
+
     @property
     def state_size(self) -> int:
-        """Width D."""
+        """Width D, of the first layer where widths vary."""
+        if self.moving_grid is not None:
+            return self.moving_grid.grid(0).size
         return self.dataset.inputs.shape[1] if self.width is None else self.width
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the states 0, ..., K."""
+        if self.moving_grid is not None:
+            return self.moving_grid.widths(self.layers)
+        return (self.state_size,) * (self.layers + 1)
+
+    @property
+    def has_one_width(self) -> bool:
+        """Whether all states have the same size, so that they fit into one array."""
+        return len(set(self.widths)) == 1
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the grid stays, so that a layer is a step of an ODE."""
+        return self.moving_grid is None or self.moving_grid.is_still
+
+    def layer(self, k: int) -> Layer:
+        """Layer k, 0 <= k < K; layers between the same grids are the same object."""
+        key = self._layer_keys[k]
+        if key not in self._layers:
+            grid = self.moving_grid
+            self._layers[key] = Layer(
+                self.field,
+                self.activation,
+                self.widths[k],
+                self.widths[k + 1],
+                self.hidden_size,
+                None if grid is None else grid.weights(k),
+                None if grid is None else grid.weights(k + 1),
+                None if grid is None else grid.between(k),
+            )
+        return self._layers[key]
+
+    @cached_property
+    def _layers(self) -> dict[tuple, Layer]:
+        return {}
+
+    @cached_property
+    def _layer_keys(self) -> list[tuple]:
+        grid = self.moving_grid
+        if grid is None:
+            return [()] * self.layers
+        ids = [(id(grid.grid(k)), id(grid.grid(k + 1))) for k in range(self.layers)]
+        # Between the same two grids, two layers may still interpolate differently.
+        moves = [grid.between(k) for k in range(self.layers)]
+        return [
+            (*pair, None if move is None else move.tobytes())
+            for pair, move in zip(ids, moves, strict=True)
+        ]
 
     @property
     def hidden_size(self) -> int:
@@ -204,6 +310,23 @@ class LearningProblem:
             raise ValueError(f"inputs have shape {inputs.shape}, expected (points, {expected}).")
         return np.pad(inputs, ((0, 0), (0, self.state_size - inputs.shape[1])))
 
+    @cached_property
+    def _carriers(self) -> list[Array | None]:
+        """Pi_{K-1} ... Pi_k for k = 0, ..., K; None for the identity."""
+        carriers: list[Array | None] = [None]
+        for k in reversed(range(self.layers)):
+            move, after = self.layer(k).transfer, carriers[0]
+            if move is None or after is None:
+                carriers.insert(0, after if move is None else move)
+            else:
+                carriers.insert(0, after @ move)
+        return carriers
+
+    def carried(self, states: Array, k: int) -> Array:
+        """States (N, d_k) of layer k as layers without control carry them to the end, (N, D)."""
+        carrier = self._carriers[k]
+        return states if carrier is None else states @ carrier.T
+
     def control_problem(self, pins: bool = False) -> OptimalControlProblem:
         """The problem in continuous time; a member's data are (y, smoothing width).
 
@@ -212,45 +335,72 @@ class LearningProblem:
         """
         x, u = ca.SX.sym("x", self.state_size), ca.SX.sym("u", self._control_size)
         y, delta = ca.SX.sym("y", self.outputs), ca.SX.sym("delta")
-        q = ca.SX.sym("q", self._readout_size)
-        controls = self.field.split_symbols(u, self.state_size, self.hidden_size)
-        rate = self.field.rate(x, controls, lambda z: self.activation.function(z, delta))
-        z = self._read(x, q)
-        decay, readout_decay = self.weight_decay, self.readout_weight_decay
-        terminal: list[Constraint] = []
-        path: list[Constraint] = []
-        if self.interpolation:
-            decay = readout_decay = 1.0
-            terminal = [Constraint("interpolation", z - y)]
-            alpha = beta = 0.0
-        else:
-            alpha, beta = self.terminal, self.tracking
-            terminal, path = self._soft_rows(z, y, alpha), self._soft_rows(z, y, beta)
-            if pins and self.posed_loss.pins is not None:
-                weight = PIN_WEIGHT * alpha / self.samples
-                rows = self.posed_loss.pins(z, y, delta)
-                terminal.append(Constraint("pinned", rows, weight=weight))
-        error = self.posed_loss.smooth(z, y, delta) / self.samples
-        bound = np.inf if self.bound is None else self.bound
+        q = ca.SX.sym("q", self.readout_size)
+        layer, limits = self.layer(0), self.control_limits(0)
+        running_cost, path = self.running_terms(x, q, y, delta, self.layers)
+        terminal_cost, terminal = self.terminal_terms(x, q, y, delta, pins)
         return OptimalControlProblem(
             state=x,
             control=u,
-            dynamics=rate,
+            dynamics=layer.rate(x, u, delta),
             horizon=self.horizon,
             initial_state=self.pad(self.dataset.inputs),
-            running_cost=beta * error,
-            terminal_cost=alpha * error,
-            control_cost=decay * self.penalty.cost(u),
-            control_rate_weight=decay * self.penalty.rate,
-            parameter_cost=readout_decay * ca.sumsqr(q),
+            running_cost=running_cost,
+            terminal_cost=terminal_cost,
+            control_cost=self.control_decay * self.penalty.cost(u),
+            control_rate_weight=self.control_decay * self.penalty.rate,
+            parameter_cost=self.parameter_decay * ca.sumsqr(q),
             path_constraints=path,
             terminal_constraints=terminal,
-            control_constraints=self.penalty.constraints(u, decay),
-            control_bounds=(-bound, bound),
+            control_constraints=self.penalty.constraints(u, self.control_decay, layer.measure),
+            control_bounds=(-limits, limits),
             parameter=q,
             data=ca.vertcat(y, delta),
-            member_data=np.column_stack([self.dataset.targets, np.zeros(self.samples)]),
+            member_data=self.member_data,
         )
+
+    @property
+    def control_decay(self) -> float:
+        """What the penalty is multiplied by; 1 where there is nothing else to minimise."""
+        return 1.0 if self.interpolation else self.weight_decay
+
+    @property
+    def parameter_decay(self) -> float:
+        """The same for the read-out's penalty."""
+        return 1.0 if self.interpolation else self.readout_weight_decay
+
+    @property
+    def member_data(self) -> Array:
+        """Targets and smoothing width 0 of every sample, (N, M + 1)."""
+        return np.column_stack([self.dataset.targets, np.zeros(self.samples)])
+
+    def control_limits(self, k: int) -> Array:
+        """Upper bounds of the controls of layer k, (m,); the lower ones are their negatives."""
+        bound = np.inf if self.bound is None else self.bound
+        return bound * self.layer(k).measure
+
+    def running_terms(
+        self, x: ca.SX, q: ca.SX, y: ca.SX, delta: ca.SX, k: int
+    ) -> tuple[ca.SX, list[Constraint]]:
+        """The density beta E of one sample at the state of layer k, and its soft rows."""
+        if self.interpolation:
+            return ca.SX(0), []
+        z = self.read(x, q, k)
+        error = self.posed_loss.smooth(z, y, delta) / self.samples
+        return self.tracking * error, self._soft_rows(z, y, self.tracking)
+
+    def terminal_terms(
+        self, x: ca.SX, q: ca.SX, y: ca.SX, delta: ca.SX, pins: bool
+    ) -> tuple[ca.SX, list[Constraint]]:
+        """The cost alpha E of one sample at the end, and its rows; see `control_problem`."""
+        z = self.read(x, q, self.layers)
+        if self.interpolation:
+            return ca.SX(0), [Constraint("interpolation", z - y)]
+        rows = self._soft_rows(z, y, self.terminal)
+        if pins and self.posed_loss.pins is not None:
+            weight = PIN_WEIGHT * self.terminal / self.samples
+            rows.append(Constraint("pinned", self.posed_loss.pins(z, y, delta), weight=weight))
+        return self.terminal * self.posed_loss.smooth(z, y, delta) / self.samples, rows
 
     def _soft_rows(self, z: ca.SX, y: ca.SX, weight: float) -> list[Constraint]:
         kinks = self.posed_loss.kinks
@@ -261,22 +411,43 @@ class LearningProblem:
 
     @property
     def _control_size(self) -> int:
-        return self.field.size(self.state_size, self.hidden_size)
+        return self.layer(0).size
 
     @property
-    def _readout_size(self) -> int:
-        return self.outputs * (self.state_size + 1) if self.trained_readout else 0
+    def readout_size(self) -> int:
+        """Number of parameters q."""
+        return self.outputs * (self.widths[-1] + 1) if self.trained_readout else 0
 
-    def _read(self, x: ca.SX, q: ca.SX) -> ca.SX:
+    @property
+    def _readout_scale(self) -> Array:
+        """sqrt(om_j) of the last grid: a trained function g is q_j = sqrt(om_j) g_j."""
+        weights = None if self.moving_grid is None else self.moving_grid.weights(self.layers)
+        return np.ones(self.widths[-1]) if weights is None else np.sqrt(weights)
+
+    def read(self, x: ca.SX, q: ca.SX, k: int) -> ca.SX:
+        """P x of a state of layer k, carried to the last grid."""
+        carrier = self._carriers[k]
+        if carrier is not None:
+            x = ca.sparsify(ca.DM(carrier)) @ x
+        if self.fixed_readout is not None:
+            return ca.DM(self.fixed_readout) @ x
         if not self.trained_readout:
             return x[: self.outputs]
-        split = self.outputs * self.state_size
-        return ca.reshape(q[:split], self.state_size, self.outputs).T @ x + q[split:]
+        width = self.widths[-1]
+        split = self.outputs * width
+        if (self._readout_scale != 1.0).any():
+            x = ca.DM(self._readout_scale) * x
+        return ca.reshape(q[:split], width, self.outputs).T @ x + q[split:]
+
+    def _stages(self, pins: bool) -> StagedProblem:
+        if not self.is_still:
+            return stage_network(self, pins)
+        return discretize(self.control_problem(pins), self.grid, self.scheme, self.substeps)
 
     @cached_property
     def staged(self) -> StagedProblem:
         """The discrete problem of the exact network."""
-        return discretize(self.control_problem(), self.grid, self.scheme, self.substeps)
+        return self._stages(pins=False)
 
     @cached_property
     def pinned(self) -> StagedProblem | None:
@@ -284,30 +455,70 @@ class LearningProblem:
         has_tip = self.posed_loss.pins is not None and not self.interpolation
         if not has_tip or self.tracking > 0 or self.terminal == 0:
             return None
-        return discretize(self.control_problem(pins=True), self.grid, self.scheme, self.substeps)
+        return self._stages(pins=True)
 
     def readout(self, parameters: Array) -> tuple[Array, Array]:
         """Weight (M, D) and bias (M,) of the read-out."""
+        if self.fixed_readout is not None:
+            return self.fixed_readout, np.zeros(self.outputs)
+        width = self.widths[-1]
         if not self.trained_readout:
-            return np.eye(self.outputs, self.state_size), np.zeros(self.outputs)
-        split = self.outputs * self.state_size
-        return parameters[:split].reshape(self.outputs, self.state_size), parameters[split:]
+            return np.eye(self.outputs, width), np.zeros(self.outputs)
+        split = self.outputs * width
+        functions = parameters[:split].reshape(self.outputs, width)
+        return functions * self._readout_scale, parameters[split:]
 
-    def decisions(self, weights: Mapping[str, Array], weight: Array, bias: Array) -> Array:
-        """Controls by name and the read-out in one vector, as `rollout` takes it."""
-        parameters = np.concatenate([weight.ravel(), bias]) if self.trained_readout else np.zeros(0)
-        return np.concatenate([join_arrays(weights).ravel(), parameters])
+    def decisions(
+        self,
+        weights: Mapping[str, Array] | Sequence[Mapping[str, Array]],
+        weight: Array,
+        bias: Array,
+    ) -> Array:
+        """Controls by name and the read-out in one vector, as `rollout` takes it.
+
+        Args:
+            weights: as `weights` gives them, each (K, *shape), or as `layer_weights` does.
+            weight: of the read-out, (M, D).
+            bias: of the read-out, (M,).
+        """
+        if isinstance(weights, Mapping):
+            weights = [
+                {name: part[k] for name, part in weights.items()} for k in range(self.layers)
+            ]
+        controls = [self.layer(k).join(kernels) for k, kernels in enumerate(weights)]
+        return np.concatenate([*controls, self.parameters(weight, bias)])
+
+    def parameters(self, weight: Array, bias: Array) -> Array:
+        """The inverse of `readout`: q, empty for a fixed read-out."""
+        if not self.trained_readout:
+            return np.zeros(0)
+        return np.concatenate([(weight / self._readout_scale).ravel(), bias])
+
+    def layer_weights(self, trajectory: Trajectory) -> list[dict[str, Array]]:
+        """Controls of every layer by name: kernels at the nodes of the grid, if there is one."""
+        return [self.layer(k).kernels(u) for k, u in enumerate(trajectory.controls)]
 
     def weights(self, trajectory: Trajectory) -> dict[str, Array]:
-        """Controls by name, each (K, *shape)."""
-        return self.field.split_arrays(trajectory.control_array, self.state_size, self.hidden_size)
+        """Controls by name, each (K, *shape).
+
+        Raises:
+            ValueError: the widths vary; use `layer_weights`.
+        """
+        if not self.has_one_width:
+            raise ValueError("the widths vary along depth; use layer_weights, one dict per layer.")
+        layers = self.layer_weights(trajectory)
+        return {name: np.stack([part[name] for part in layers]) for name in layers[0]}
 
     def propagate(self, inputs: ArrayLike, decisions: Array) -> Array:
-        """States (K+1, P, D) of new inputs (P, d0) under given controls."""
+        """States (K+1, P, D) of new inputs (P, d0) under given controls; for one width."""
+        return self.run(inputs, decisions).state_array
+
+    def run(self, inputs: ArrayLike, decisions: Array) -> Trajectory:
+        """The trajectory of new inputs (P, d0) under given controls."""
         points = self.pad(inputs)
         data = np.zeros((len(points), self.staged.data.shape[1]))
         staged = replace(self.staged, initial_state=points, data=data)
-        return rollout(staged, decisions).state_array
+        return rollout(staged, decisions)
 
     def error(self, states: Array, weight: Array, bias: Array) -> float:
         """E of states (N, D) of the samples under a read-out, exact."""
@@ -328,8 +539,10 @@ class LearningProblem:
         """E(x(T)) after integrating the same control finely, with RK4.
 
         Steps are halved until the error settles within REFINEMENT_TOLERANCE, or their number
-        reaches REFINEMENT_STEPS.
+        reaches REFINEMENT_STEPS. Not a number where the grid moves: there is no ODE between grids.
         """
+        if not self.is_still:
+            return np.nan
         weight, bias = self.readout(trajectory.parameters)
         start, controls = self.pad(self.dataset.inputs).T, trajectory.control_array
         previous, steps = np.inf, 8
@@ -352,10 +565,9 @@ class LearningProblem:
             ca.SX.sym("u", self._control_size),
             ca.SX.sym("h"),
         )
-        controls = self.field.split_symbols(u, self.state_size, self.hidden_size)
 
         def rate(at: ca.SX) -> ca.SX:
-            return self.field.rate(at, controls, lambda z: self.activation.function(z, 0.0))
+            return self.layer(0).rate(at, u, 0.0)
 
         slopes: list[ca.SX] = []
         for row in RK4.a:
@@ -364,8 +576,9 @@ class LearningProblem:
         return ca.Function("fine_step", [x, u, h], [ca.densify(after)]).map(self.samples)
 
     def step_times_lipschitz(self, trajectory: Trajectory) -> float:
-        """max_k h_k Lip f(., u^k); below 1 every Euler layer is invertible."""
-        weights = self.weights(trajectory)
-        layers = [{name: part[k] for name, part in weights.items()} for k in range(self.layers)]
-        slopes = [self.field.lipschitz(layer, self.activation.lipschitz) for layer in layers]
+        """max_k h_k Lip f(., u^k), in the norm of L2 on a grid.
+
+        Below 1 every Euler layer of one width is invertible.
+        """
+        slopes = [self.layer(k).lipschitz(u) for k, u in enumerate(trajectory.controls)]
         return float(np.max(self.grid.steps * np.array(slopes)))

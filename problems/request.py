@@ -10,6 +10,7 @@ import numpy as np
 
 from problems.arguments import RequestError
 from problems.datasets import DATASETS, Dataset, encode, load, standardize, train_test_split
+from problems.grid_request import asked_grid
 from problems.interpolation import minimal_norm
 from problems.learning import LearningProblem
 from problems.losses import LOSSES
@@ -85,7 +86,7 @@ def asked_problem(options: argparse.Namespace, dataset: Dataset) -> LearningProb
         dataset,
         field=FIELDS[options.field],
         activation=ACTIVATIONS[options.activation],
-        width=options.width,
+        **asked_grid(options, dataset),
         hidden=options.hidden,
         horizon=options.horizon,
         layers=options.layers,

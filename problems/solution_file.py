@@ -3,11 +3,15 @@
 times (K+1,)   states (K+1, N, D)   costates (K+1, N, D)   inputs (N, D0)   targets (N, M)
 w (K, D, D), b (K, D)  or  w1 (K, H, D), b1 (K, H), w2 (K, D, H), b2 (K, D)
 readout_weight (M, D), readout_bias (M,)
+Where widths vary, states_k, costates_k, w_k, b_k, ... for k = 0, 1, ... take the place of the
+stacked arrays. A moving grid adds nodes_k, quadrature_k (om^k) and interpolation_k (Pi_k), and w, b
+are then the kernels of  z^{k+1} = Pi_k z^k + h (w^k diag(om^k) s(z^k) + b^k).
 metadata: JSON {format_version, options: {...}, result: {...}, dataset: {...}}
 """
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,10 +25,12 @@ from ocp.storage import load_arrays, save_arrays
 from problems.datasets import Dataset
 from problems.learning import Array, LearningProblem
 from problems.losses import LOSSES
+from problems.moving_grid import MovingGrid
 from problems.regularizers import PENALTIES
 from problems.report import report
+from problems.spatial_grid import SpatialGrid
 from problems.training import LearningSolution, assess
-from problems.vector_fields import ACTIVATIONS, FIELDS, join_arrays
+from problems.vector_fields import ACTIVATIONS, FIELDS
 
 FORMAT_VERSION = 1
 SCHEMES = {tableau.name: tableau for tableau in (EULER, MIDPOINT, HEUN, RK4)}
@@ -38,13 +44,13 @@ class SavedSolution:
 
     Args:
         solution: problem and trajectory of the file, with costs and certificate recomputed.
-        costates: as they stand in the file, (K+1, N, D).
+        costates: as they stand in the file, K+1 arrays (N, d_k).
         options: as they stand in the file.
         result: as it stands in the file.
     """
 
     solution: LearningSolution
-    costates: Array
+    costates: tuple[Array, ...]
     options: Mapping[str, Any]
     result: Mapping[str, Any]
 
@@ -67,8 +73,28 @@ def options_of(problem: LearningProblem) -> dict[str, Any]:
         "weight_decay": problem.weight_decay,
         "penalty": problem.penalty.name,
         "bound": problem.bound,
-        "readout": "trained" if problem.trained_readout else "first",
+        "readout": _readout_name(problem),
         "readout_decay": problem.readout_weight_decay,
+        **_grid_options(problem.moving_grid, problem.layers),
+    }
+
+
+def _readout_name(problem: LearningProblem) -> str:
+    if problem.fixed_readout is not None:
+        return "given"
+    return "trained" if problem.trained_readout else "first"
+
+
+def _grid_options(grid: MovingGrid | None, layers: int) -> dict[str, Any]:
+    """What the arrays do not say of a moving grid; nothing for features without a grid."""
+    if grid is None:
+        return {}
+    first = grid.grid(0)
+    return {
+        "widths": list(grid.widths(layers)),
+        "grid": first.rule,
+        "transfer": grid.transfer,
+        "domain": None if first.is_index else [list(interval) for interval in first.domain],
     }
 
 
@@ -90,13 +116,12 @@ def save_solution(
     dataset = solution.problem.dataset
     arrays = {
         "times": solution.times,
-        "states": solution.states,
-        "costates": solution.costates,
+        **_along_depth(solution),
         "inputs": dataset.inputs,
         "targets": dataset.targets,
-        **solution.weights,
         "readout_weight": solution.readout_weight,
         "readout_bias": solution.readout_bias,
+        **_grid_arrays(solution.problem),
     }
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -110,6 +135,33 @@ def save_solution(
         },
     }
     save_arrays(path, arrays, metadata)
+
+
+def _along_depth(solution: LearningSolution) -> dict[str, Array]:
+    """States, costates and controls: stacked, or one array per layer where widths vary."""
+    if solution.problem.has_one_width:
+        return {"states": solution.states, "costates": solution.costates, **solution.weights}
+    arrays = {}
+    for k, x in enumerate(solution.trajectory.states):
+        arrays[f"states_{k}"], arrays[f"costates_{k}"] = x, solution.certificate.costates[k]
+    for k, kernels in enumerate(solution.layer_weights):
+        arrays |= {f"{name}_{k}": part for name, part in kernels.items()}
+    return arrays
+
+
+def _grid_arrays(problem: LearningProblem) -> dict[str, Array]:
+    """Nodes, weights and interpolation of every layer; nothing for features without a grid."""
+    moving = problem.moving_grid
+    if moving is None:
+        return {}
+    arrays = {}
+    for k in range(problem.layers + 1):
+        grid = moving.grid(k)
+        arrays[f"nodes_{k}"], arrays[f"quadrature_{k}"] = grid.nodes, grid.weights
+    for k in range(problem.layers):
+        move = moving.between(k)
+        arrays[f"interpolation_{k}"] = np.eye(problem.widths[k]) if move is None else move
+    return arrays
 
 
 def load_solution(path: str | Path, problem: LearningProblem | None = None) -> SavedSolution:
@@ -140,7 +192,7 @@ def load_solution(path: str | Path, problem: LearningProblem | None = None) -> S
         ):
             raise ValueError("its data are not those of the problem")
         trajectory = _trajectory(problem, arrays)
-        costates = np.asarray(arrays["costates"], dtype=float)
+        costates = tuple(_read_layers(problem, arrays, "costates"))
         options, result = dict(metadata["options"]), dict(metadata["result"])
         status = Status(result["status"])
         width = float(result["certificate"]["smoothing"])
@@ -173,11 +225,12 @@ def _problem(arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> Learning
         tuple(names["input_names"]),
         tuple(names["target_names"]),
     )
+    moving = _moving_grid(arrays, options)
     return LearningProblem(
         dataset,
         field=_named(FIELDS, "field", options),
         activation=_named(ACTIVATIONS, "activation", options),
-        width=options["width"],
+        width=options["width"] if moving is None else None,
         hidden=options["hidden"],
         horizon=options["horizon"],
         layers=options["layers"],
@@ -192,7 +245,27 @@ def _problem(arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> Learning
         trained_readout=options["readout"] == "trained",
         readout_decay=options["readout_decay"],
         interpolation=options["command"] == "interpolate",
+        moving_grid=moving,
+        fixed_readout=arrays["readout_weight"] if options["readout"] == "given" else None,
     )
+
+
+def _moving_grid(arrays: Mapping[str, Any], options: Mapping[str, Any]) -> MovingGrid | None:
+    """From the file's arrays, nothing taken on trust but the domain."""
+    if "nodes_0" not in arrays:
+        return None
+    domain: tuple[tuple[float, float], ...] = ((-np.inf, np.inf),)
+    if options["domain"] is not None:
+        domain = tuple((float(low), float(high)) for low, high in options["domain"])
+    layers, grids = operator.index(options["layers"]), list[SpatialGrid]()
+    for k in range(layers + 1):
+        nodes, weights = arrays[f"nodes_{k}"], arrays[f"quadrature_{k}"]
+        previous = grids[-1] if grids else None
+        grid = SpatialGrid(nodes, weights, domain, rule=str(options["grid"]))
+        # Equal grids are one object, so that equal layers are.
+        grids.append(previous if previous is not None and grid.equals(previous) else grid)
+    moves = tuple(np.array(arrays[f"interpolation_{k}"], dtype=float) for k in range(layers))
+    return MovingGrid(tuple(grids), moves, str(options["transfer"]))
 
 
 def _named(known: Mapping[str, Any], kind: str, options: Mapping[str, Any]) -> Any:
@@ -203,38 +276,55 @@ def _named(known: Mapping[str, Any], kind: str, options: Mapping[str, Any]) -> A
 
 
 def _trajectory(problem: LearningProblem, arrays: Mapping[str, Any]) -> Trajectory:
-    samples, width, layers = problem.samples, problem.state_size, problem.layers
-    expected: dict[str, tuple[int, ...]] = {
+    layers = problem.layers
+    expected = {
         "times": (layers + 1,),
-        "states": (layers + 1, samples, width),
-        "costates": (layers + 1, samples, width),
-        "readout_weight": (problem.outputs, width),
+        "readout_weight": (problem.outputs, problem.widths[-1]),
         "readout_bias": (problem.outputs,),
     }
-    shapes = problem.field.shapes(width, problem.hidden_size)
-    expected |= {name: (layers, *shape) for name, shape in shapes.items()}
     for name, shape in expected.items():
-        if arrays[name].dtype != np.float64:
-            raise ValueError(f"{name} has type {arrays[name].dtype}, expected float64")
-        if arrays[name].shape != shape:
-            raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
-        if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name} holds a value that is not finite")
+        _check_array(name, arrays[name], shape)
     if not np.allclose(arrays["times"], problem.grid.nodes, rtol=1e-12, atol=0.0):
         raise ValueError("times are not those of equal layers on the horizon")
-    controls = join_arrays({name: arrays[name] for name in shapes})
+    names = problem.layer(0).shapes
+    parts = {name: _read_layers(problem, arrays, name) for name in names}
+    controls = [
+        problem.layer(k).join({name: parts[name][k] for name in names}) for k in range(layers)
+    ]
     weight, bias = arrays["readout_weight"], arrays["readout_bias"]
     if not problem.trained_readout:
         fixed_weight, fixed_bias = problem.readout(np.zeros(0))
         if not ((weight == fixed_weight).all() and (bias == fixed_bias).all()):
             raise ValueError("its fixed read-out does not take the first coordinates")
-    parameters = np.concatenate([weight.ravel(), bias]) if problem.trained_readout else np.zeros(0)
     return Trajectory(
-        tuple(np.array(x) for x in arrays["states"]),
-        tuple(np.array(u) for u in controls),
-        parameters,
+        tuple(_read_layers(problem, arrays, "states")),
+        tuple(controls),
+        problem.parameters(weight, bias),
         problem.grid.nodes,
     )
+
+
+def _read_layers(problem: LearningProblem, arrays: Mapping[str, Any], name: str) -> list[Array]:
+    """States, costates or a control of every layer, stacked in the file or not."""
+    if name in ("states", "costates"):
+        shapes: list[tuple[int, ...]] = [(problem.samples, width) for width in problem.widths]
+    else:
+        shapes = [problem.layer(k).shapes[name] for k in range(problem.layers)]
+    if problem.has_one_width:
+        _check_array(name, arrays[name], (len(shapes), *shapes[0]))
+        return [np.array(values) for values in arrays[name]]
+    for k, shape in enumerate(shapes):
+        _check_array(f"{name}_{k}", arrays[f"{name}_{k}"], shape)
+    return [np.array(arrays[f"{name}_{k}"]) for k in range(len(shapes))]
+
+
+def _check_array(name: str, values: Array, shape: tuple[int, ...]) -> None:
+    if values.dtype != np.float64:
+        raise ValueError(f"{name} has type {values.dtype}, expected float64")
+    if values.shape != shape:
+        raise ValueError(f"{name} has shape {values.shape}, expected {shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds a value that is not finite")
 
 
 def differences(saved: SavedSolution) -> list[str]:
@@ -248,8 +338,10 @@ def differences(saved: SavedSolution) -> list[str]:
         for name, old, new in pairs
         if not _agree(old, new)
     ]
-    gap = float(np.abs(saved.costates - saved.solution.costates).max(initial=0.0))
-    scale = float(np.abs(saved.solution.costates).max(initial=0.0))
+    adjoint = saved.solution.certificate.costates
+    gaps = [np.abs(a - b).max(initial=0.0) for a, b in zip(saved.costates, adjoint, strict=True)]
+    gap = float(max(gaps))
+    scale = float(max(np.abs(p).max(initial=0.0) for p in adjoint))
     if gap > AGREEMENT * max(scale, 1.0):
         found.append(f"costates differ by {gap:.2e} from the adjoint of the states")
     if stored["status"] != fresh["status"]:

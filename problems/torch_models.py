@@ -107,7 +107,15 @@ class Architecture:
 
 
 def architecture_of(problem: LearningProblem) -> Architecture:
-    """The network of a learning problem."""
+    """The network of a learning problem.
+
+    Raises:
+        ValueError: a network on a grid or of varying width.
+    """
+    if problem.moving_grid is not None or problem.fixed_readout is not None:
+        raise ValueError(
+            "networks on a grid or of varying width have no PyTorch twin here; compare one width."
+        )
     shapes = problem.field.shapes(problem.state_size, problem.hidden_size)
     return Architecture(
         field=problem.field.name,

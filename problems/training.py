@@ -399,12 +399,14 @@ def random_controls(staged: StagedProblem, seed: int, scale: float) -> Array:
     generator = np.random.default_rng(seed)
     size = scale * np.exp(generator.uniform(*np.log(SIZES)))
     share = generator.uniform()
-    common = generator.standard_normal(staged.stages[0].control_size)
-    own = generator.standard_normal((staged.intervals, staged.stages[0].control_size))
-    controls = size * (np.sqrt(share) * common + np.sqrt(1 - share) * own)
+    sizes = [stage.control_size for stage in staged.stages[:-1]]
+    common = generator.standard_normal(max(sizes))
+    own = generator.standard_normal(sum(sizes))
+    shared = np.concatenate([common[:m] for m in sizes])
+    controls = size * (np.sqrt(share) * shared + np.sqrt(1 - share) * own)
     parameters = generator.standard_normal(staged.parameter_size)
     lower, upper = decision_bounds(staged)
-    return np.clip(np.concatenate([controls.ravel(), parameters]), lower, upper)
+    return np.clip(np.concatenate([controls, parameters]), lower, upper)
 
 
 def random_step(staged: StagedProblem, seed: int, base: Array) -> Array:
@@ -454,18 +456,23 @@ class LearningSolution:
 
     @property
     def states(self) -> Array:
-        """(K+1, N, D)."""
+        """(K+1, N, D); where widths vary, `trajectory.states` holds one array per layer."""
         return self.trajectory.state_array
 
     @property
     def costates(self) -> Array:
-        """(K+1, N, D)."""
+        """(K+1, N, D); where widths vary, `certificate.costates` holds one array per layer."""
         return np.stack(self.certificate.costates)
 
     @cached_property
     def weights(self) -> dict[str, Array]:
-        """Controls by name, each (K, *shape)."""
+        """Controls by name, each (K, *shape); see `layer_weights` where widths vary."""
         return self.problem.weights(self.trajectory)
+
+    @cached_property
+    def layer_weights(self) -> list[dict[str, Array]]:
+        """Controls of every layer by name; kernels at the nodes where there is a grid."""
+        return self.problem.layer_weights(self.trajectory)
 
     @property
     def readout_weight(self) -> Array:
@@ -499,12 +506,13 @@ class LearningSolution:
     def errors(self) -> Array:
         """E at every layer, (K+1,)."""
         readout = (self.readout_weight, self.readout_bias)
-        return np.array([self.problem.error(x, *readout) for x in self.states])
+        ends = [self.problem.carried(x, k) for k, x in enumerate(self.trajectory.states)]
+        return np.array([self.problem.error(x, *readout) for x in ends])
 
     @property
     def control_norms(self) -> Array:
-        """|u(t_k)|, (K,)."""
-        return np.linalg.norm(self.trajectory.control_array, axis=1)
+        """|u(t_k)|, (K,); in the norm of functions where there is a grid."""
+        return np.array([np.linalg.norm(u) for u in self.trajectory.controls])
 
     @property
     def control_energy(self) -> float:
@@ -522,7 +530,8 @@ class LearningSolution:
 
     def outputs(self, inputs: ArrayLike) -> Array:
         """Read-out (P, M) of new inputs (P, d0)."""
-        return self.propagate(inputs)[-1] @ self.readout_weight.T + self.readout_bias
+        end = self.problem.run(inputs, self.trajectory.decisions).states[-1]
+        return end @ self.readout_weight.T + self.readout_bias
 
     @cached_property
     def report(self) -> dict:

@@ -104,6 +104,8 @@ class VectorField:
         lipschitz: (controls by name as arrays of one layer, Lip(s)) -> Lipschitz constant in x.
         needs_hidden: whether H must be given.
         is_linear_in_control: whether f(x, .) is linear, so that any activation is homogeneous.
+        axes: "before", "after" or "hidden" for every axis of the controls by name: what they run
+            over in a layer between two grids; None if the field is for one width only.
     """
 
     name: str
@@ -112,6 +114,7 @@ class VectorField:
     lipschitz: Callable[[Mapping[str, NDArray], float], float]
     needs_hidden: bool = False
     is_linear_in_control: bool = False
+    axes: Mapping[str, tuple[str, ...]] | None = None
 
     def size(self, width: int, hidden: int) -> int:
         """Number of controls of one layer."""
@@ -150,18 +153,29 @@ def _one_matrix(width: int, hidden: int) -> Shapes:
     return {"w": (width, width), "b": (width,)}
 
 
+ONE_MATRIX = {"w": ("after", "before"), "b": ("after",)}
+TWO_MATRICES = {
+    "w1": ("hidden", "before"),
+    "b1": ("hidden",),
+    "w2": ("after", "hidden"),
+    "b2": ("after",),
+}
+
+
 INSIDE = VectorField(
     "inside",
     _one_matrix,
     lambda x, u, s: u["w"] @ s(x) + u["b"],
     lambda u, slope: _norm(u["w"]) * slope,
     is_linear_in_control=True,
+    axes=ONE_MATRIX,
 )
 OUTSIDE = VectorField(
     "outside",
     _one_matrix,
     lambda x, u, s: s(u["w"] @ x + u["b"]),
     lambda u, slope: _norm(u["w"]) * slope,
+    axes=ONE_MATRIX,
 )
 BOTTLENECK = VectorField(
     "bottleneck",
@@ -174,5 +188,6 @@ BOTTLENECK = VectorField(
     lambda x, u, s: u["w2"] @ s(u["w1"] @ x + u["b1"]) + u["b2"],
     lambda u, slope: _norm(u["w2"]) * _norm(u["w1"]) * slope,
     needs_hidden=True,
+    axes=TWO_MATRICES,
 )
 FIELDS = {f.name: f for f in (INSIDE, OUTSIDE, BOTTLENECK)}

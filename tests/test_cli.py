@@ -201,7 +201,6 @@ def test_an_option_out_of_its_range_is_refused_in_one_line(turnpike, command, op
     "line",
     [
         "solve moons --dask localhost:8786",
-        "solve moons --widths 2,4,2",
         "solve moons --plot x.html",
         "show x.npz -o x.html",
     ],

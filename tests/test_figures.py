@@ -83,6 +83,7 @@ def solved(dataset, width, *, layers=6, hidden=None, seed=0, size=2.0, status="s
             loss=SimpleNamespace(name="squared"),
             field=SimpleNamespace(name="bottleneck" if hidden else "inside"),
             activation=SimpleNamespace(name="tanh"),
+            moving_grid=None,
         ),
         report={
             "status": status,

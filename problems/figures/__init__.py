@@ -18,6 +18,13 @@ from problems.figures.network import (
 )
 from problems.figures.page import COLOURS, INK, check_figure_path
 from problems.figures.saving import save_figure
+from problems.figures.space_time import (
+    draw_kernel,
+    draw_space_time,
+    draw_widths,
+    grid_animation,
+    grid_page,
+)
 
 __all__ = [
     "COLOURS",
@@ -29,7 +36,12 @@ __all__ = [
     "draw_decision_region",
     "draw_errors",
     "draw_flow",
+    "draw_kernel",
+    "draw_space_time",
+    "draw_widths",
     "flow_animation",
+    "grid_animation",
+    "grid_page",
     "ladder_page",
     "overview",
     "plot_solution",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from problems.figures.animation import flow_animation
 from problems.figures.network import overview
 from problems.figures.page import check_figure_path, save_page
+from problems.figures.space_time import grid_animation, grid_page
 
 if TYPE_CHECKING:
     from problems.training import LearningSolution
@@ -22,7 +23,8 @@ def save_figure(solution: LearningSolution, path: str | os.PathLike[str]) -> Non
     """
     check_figure_path(path)
     path = Path(path)
+    is_plain = solution.problem.moving_grid is None
     if path.suffix.lower() == ".gif":
-        flow_animation(solution, path)
+        (flow_animation if is_plain else grid_animation)(solution, path)
         return
-    save_page(lambda: overview(solution), path)
+    save_page(lambda: (overview if is_plain else grid_page)(solution), path)
