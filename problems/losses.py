@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, SupportsIndex
 
 import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from problems.vector_fields import softplus
+from problems.vector_fields import reduced, softplus
 
 Array = NDArray[np.float64]
 
@@ -55,6 +56,9 @@ class Loss:
     is_one_hot: bool = False
     needs_smoothing: bool = False
     has_minimum: bool = True
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return reduced(self, globals(), protocol)
 
 
 def _nothing(z: ca.SX, y: ca.SX, delta: ca.SX | float) -> ca.SX:

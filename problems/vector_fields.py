@@ -6,6 +6,8 @@
 
 A field is homogeneous when f(x, c u) = c f(x, u) for c > 0; then the horizon T and the weight
 decay lambda count only through lambda / T. All quantities are dimensionless.
+
+The named ones are pickled and copied by name, so that a copy of a problem holds the very same ones.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, SupportsIndex
 
 import casadi as ca
 import numpy as np
@@ -47,6 +50,9 @@ class Activation:
     attains: tuple[bool, bool] = (False, False)
     is_smooth: bool = True
     is_homogeneous: bool = False
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return reduced(self, globals(), protocol)
 
 
 def _positive_part(x: ca.SX, delta: ca.SX | float) -> ca.SX:
@@ -116,6 +122,9 @@ class VectorField:
     is_linear_in_control: bool = False
     axes: Mapping[str, tuple[str, ...]] | None = None
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return reduced(self, globals(), protocol)
+
     def size(self, width: int, hidden: int) -> int:
         """Number of controls of one layer."""
         return sum(int(np.prod(shape)) for shape in self.shapes(width, hidden).values())
@@ -138,6 +147,17 @@ class VectorField:
             parts[name] = controls[:, start : start + size].reshape(len(controls), *shape)
             start += size
         return parts
+
+
+def reduced(
+    thing: object, names: Mapping[str, object], protocol: SupportsIndex
+) -> str | tuple[Any, ...]:
+    """How to pickle a thing: by its name in its module if it has one there, else by its parts.
+
+    A function without a name, such as those inside the named things, cannot be pickled.
+    """
+    known = (name for name, value in names.items() if value is thing)
+    return next(known, None) or object.__reduce_ex__(thing, protocol)
 
 
 def join_arrays(weights: Mapping[str, NDArray]) -> NDArray:

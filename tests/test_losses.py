@@ -1,5 +1,7 @@
 """Losses against the oracle's, and the parts in which they are handed to the optimiser."""
 
+import copy
+import pickle
 from typing import Any
 
 import casadi as ca
@@ -169,3 +171,9 @@ def test_values_and_derivatives_are_finite_far_away(loss: Loss, size: float) -> 
     z = size * np.array([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0]])
     for part in (loss.value(z, y), *smooth_part(loss, z, y)):
         assert np.isfinite(part).all()
+
+
+@EVERY_LOSS
+def test_a_copy_of_a_loss_is_the_very_same(loss):
+    assert pickle.loads(pickle.dumps(loss)) is loss
+    assert copy.deepcopy(loss) is loss

@@ -588,3 +588,15 @@ def test_kinks_of_the_network_and_of_the_loss_are_solved_together(loss: Any, fie
     problem = LearningProblem(dataset, field, RELU, width=3, layers=6, loss=loss)
     for seed in range(3):
         assert train(problem, seed=seed).status is Status.SOLVED
+
+
+@pytest.mark.parametrize("loss", [SQUARED, DISTANCE], ids=lambda loss: loss.name)
+def test_a_pickled_solution_is_the_same_network_with_the_same_certificate(loss: Any) -> None:
+    solution = train(small_problem(loss=loss))
+    copied = pickle.loads(pickle.dumps(solution))
+    points = np.random.default_rng(1).standard_normal(solution.problem.dataset.inputs.shape)
+    assert np.array_equal(copied.outputs(points), solution.outputs(points))
+    again, before = copied.report, solution.report
+    assert {k: again[k] for k in ("status", "objective", "certificate", "starts")} == {
+        k: before[k] for k in ("status", "objective", "certificate", "starts")
+    }

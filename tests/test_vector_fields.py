@@ -1,6 +1,9 @@
 """Activations and vector fields against formulas, and the constants that they claim."""
 
+import copy
+import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from math import erf, pi
 from typing import Any
 
@@ -271,3 +274,19 @@ def test_largest_slope_of_gelu_is_at_the_root_of_two() -> None:
     assert curvature[0] == pytest.approx(0, abs=1e-15)
     density = np.exp(-0.5) / np.sqrt(2 * pi)
     assert derivatives(GELU, 1.0)[2][0] == pytest.approx(density, rel=1e-13)
+
+
+@pytest.mark.parametrize("named", [*FIELDS.values(), *ACTIVATIONS.values()], ids=lambda x: x.name)
+def test_a_copy_of_a_named_field_or_activation_is_the_very_same(named):
+    assert pickle.loads(pickle.dumps(named)) is named
+    assert copy.deepcopy(named) is named
+
+
+def cubed(x, delta):
+    return x**3
+
+
+def test_an_activation_of_ones_own_is_copied_by_its_parts():
+    own = Activation("cube", cubed, 3.0, is_smooth=False)
+    assert pickle.loads(pickle.dumps(own)) == own
+    assert copy.deepcopy(replace(TANH, name="mine")).name == "mine"
