@@ -40,6 +40,7 @@ __all__ = [
     "DatasetDescription",
     "RawData",
     "Standardized",
+    "class_columns",
     "encode",
     "load",
     "standardize",
@@ -259,6 +260,20 @@ def encode(raw: RawData, loss_name: str) -> Dataset:
     )
 
 
+def class_columns(index: NDArray[np.integer], classes: int, loss_name: str) -> NDArray[np.float64]:
+    """The target columns (N, m) of classes 0, 1, ..., encoded as the module says.
+
+    Args:
+        index: (N,) the class of every sample.
+        classes: how many there are, at least two.
+        loss_name: of the loss that asks for them.
+    """
+    if classes == 2 and loss_name != "cross-entropy":
+        return np.where(index == 1, 1.0, -1.0)[:, np.newaxis]
+    hot = index[:, np.newaxis] == np.arange(classes)
+    return np.where(hot, 1.0, -1.0 if loss_name in SIGN_LOSSES else 0.0)
+
+
 class Standardized(NamedTuple):
     """A data set with standardized inputs, and their mean and scale, (d0,) each, in their units.
 
@@ -356,14 +371,10 @@ def _encoded_column(
             f"{raw.name}: target column {name!r} is constant ({labels[0]!r} in every row), "
             "expected at least two classes; add samples of another class or choose another target."
         )
-    if len(labels) == 2 and loss_name != "cross-entropy":
-        return np.where(index == 1, 1.0, -1.0)[:, np.newaxis], [(labels[0], labels[1])], [name]
-    hot = index[:, np.newaxis] == np.arange(len(labels))
-    return (
-        np.where(hot, 1.0, -1.0 if loss_name in SIGN_LOSSES else 0.0),
-        [(label,) for label in labels],
-        [f"{name}={label}" for label in labels],
-    )
+    columns = class_columns(index, len(labels), loss_name)
+    if columns.shape[1] == 1:
+        return columns, [(labels[0], labels[1])], [name]
+    return columns, [(label,) for label in labels], [f"{name}={label}" for label in labels]
 
 
 def _is_one_hot(columns: Sequence[NDArray[Any]]) -> bool:
