@@ -27,7 +27,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ocp import (
     Certificate,
+    Method,
     MultiStart,
+    NLPSolver,
     Solution,
     SolveOptions,
     StagedProblem,
@@ -57,6 +59,7 @@ FIRST_RATIO = 0.3  # between neighbouring widths; its square root is taken where
 LARGEST_RATIO = 0.9  # beyond this the ladder is stuck
 RUNG_ITERATIONS = 60  # a warm-started rung that needs more has lost its branch
 SHARPEN_ITERATIONS = 30  # the same for the exact problem
+SHARPEST = 1e-15  # tolerance of the optimiser where an optimum is sharpened as it stands
 SHARPEN_EVERY = 1e-2  # the exact problem is tried each time the width has fallen by this
 LEAST_TIME = 1e-3  # s, asked of an optimiser that should stop at once
 STEP = 1.5  # of the starts around the best minimum, in units of its own controls
@@ -138,6 +141,9 @@ class Start:
             if not self._is_done(rungs):
                 rungs += self._descend(decisions, FIRST_WIDTH)
         found = self._on_exact_network(rungs)
+        if found.status is Status.INACCURATE and self._keeps_distance(rungs[-1].solution):
+            rungs.append(self._sharper(rungs[-1]))
+            found = self._on_exact_network(rungs)
         runs = [rung.solution for rung in rungs]
         build = sum(run.build_seconds for run in runs)
         solution = replace(
@@ -149,6 +155,25 @@ class Start:
             solve_seconds=time.perf_counter() - begin - build,
         )
         return replace(found, solution=solution)
+
+    def _keeps_distance(self, solution: Solution) -> bool:
+        """Whether it is where an interior point stopped, at its barrier's distance from rows."""
+        by_ipopt = self.options.nlp_solver is NLPSolver.IPOPT
+        choice = solution.method
+        by_shooting = choice is not None and choice.method is Method.SHOOTING
+        return solution.is_solved and by_ipopt and by_shooting
+
+    def _sharper(self, rung: SmoothedSolution) -> SmoothedSolution:
+        """Solve on from an optimum whose rows are active at no price.
+
+        An interior point keeps a distance from such rows that is the root of its barrier, and its
+        multipliers hide that; so the barrier is made smaller.
+        """
+        extra = {**self.options.ipopt, "tol": SHARPEST}
+        strict = replace(self, options=replace(self.options, ipopt=extra))
+        start = rung.solution.trajectory.decisions
+        sharper = strict._solve(rung.smoothing, start, SHARPEN_ITERATIONS, rung.solution)
+        return SmoothedSolution(sharper, rung.smoothing)
 
     def _solve(
         self,
@@ -295,7 +320,7 @@ class Start:
         solved = sorted(
             (rung for rung in rungs if rung.solution.is_solved), key=lambda rung: rung.smoothing
         )
-        points = [rollout(self.exact, rung.solution.trajectory.decisions) for rung in solved]
+        points = [self._point(rung) for rung in solved]
         if stopped not in STOPPED:
             for rung, point in zip(solved, points, strict=True):
                 if rung.smoothing <= COARSEST_LAST_WIDTH * self.kink_scale:
@@ -305,11 +330,16 @@ class Start:
                     if certified.is_solved:
                         return SmoothedSolution(certified, rung.smoothing)
             stopped = Status.INACCURATE if solved else stopped
-        points = points or [rollout(self.exact, rungs[-1].solution.trajectory.decisions)]
+        points = points or [self._point(rungs[-1])]
         found = [
             assess(self.exact, point, 0.0, tolerance, stopped, self.pinned) for point in points
         ]
         return SmoothedSolution(min(found, key=lambda solution: solution.objective), 0.0)
+
+    def _point(self, rung: SmoothedSolution) -> Trajectory:
+        """Its controls, within their bounds to the last digit, on the exact network."""
+        lower, upper = decision_bounds(self.exact)
+        return rollout(self.exact, np.clip(rung.solution.trajectory.decisions, lower, upper))
 
 
 def assess(
