@@ -276,6 +276,11 @@ class LearningProblem:
         return DISTANCE_ON_THE_LINE if self.loss is DISTANCE and self.outputs == 1 else self.loss
 
     @property
+    def loss_has_kinks(self) -> bool:
+        """Whether the loss attains its minimum at a kink, as a distance does."""
+        return self.loss.has_minimum and self.loss is not SQUARED
+
+    @property
     def is_smooth(self) -> bool:
         """Whether the discrete problem is twice differentiable up to its soft rows."""
         return self.activation.is_smooth and not (

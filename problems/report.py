@@ -8,8 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from problems.training import LearningSolution
-
-TURNPIKE_LATER = "the turnpike report arrives with a later version"
+from problems.turnpike_report import turnpike_report
 
 
 def report(solution: LearningSolution) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def report(solution: LearningSolution) -> dict[str, Any]:
             "best_found": minima[0].count if minima else 0,
         }
     if problem.tracking > 0 and not problem.interpolation:
-        result["turnpike"] = {"verdict": "none", "reason": TURNPIKE_LATER}
+        result["turnpike"] = turnpike_report(solution)
     choice = solution.solution.method
     result["method"] = None if choice is None else choice.method.value
     result["method_reason"] = None if choice is None else choice.reason
@@ -108,11 +107,36 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"{'distinct minima':<44}{len(starts['distinct_objectives'])}: {best}")
         lines.append(f"{'best minimum found':<44}{starts['best_found']} times")
     if "turnpike" in result:
-        lines.append(f"{'turnpike':<44}{result['turnpike']['reason']}")
+        lines += _turnpike_lines(result["turnpike"])
     if result.get("method_reason"):
         lines.append(result["method_reason"])
     lines.append(result["message"])
     return "\n".join(lines)
+
+
+def _turnpike_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"{'turnpike':<44}{found['verdict']}"]
+    for key, label in (
+        ("predicted_discrete_rate", "  predicted rate of |u| and sqrt(E)"),
+        ("fitted_rate", "  fitted rate"),
+        ("window", "  fitted on the window"),
+        ("arrival_time", "  the error is zero from"),
+        ("switch_off_time", "  controls are off after"),
+        ("predicted_switch_off_time", "  the switching functions say"),
+    ):
+        value = found[key]
+        if value is None:
+            continue
+        words = f"{value[0]:g} to {value[1]:g}" if isinstance(value, list) else cell(value)
+        interval = found.get(f"{key}_interval")
+        if interval is not None:
+            words += f" [{interval[0]:.6g}, {interval[1]:.6g}]"
+        lines.append(f"{label:<44}{words}")
+    depth = f"{found['needed_layers']} layers, t = {found['needed_depth']:g}, to be within "
+    lines.append(f"{'  depth needed':<44}{depth}{found['crop_tolerance']:.3g} of E(x(T))")
+    lines.append(f"because {found['reason']}")
+    lines += [f"what helps: {advice}" for advice in found["advice"]]
+    return lines
 
 
 def cell(value: object) -> str:

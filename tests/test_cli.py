@@ -415,11 +415,25 @@ def test_multipliers_come_with_interpolate_only_one_row_per_sample(turnpike):
     assert found["training_error"] is not None
 
 
-def test_the_turnpike_report_comes_with_tracking_only_and_says_that_it_comes_later(turnpike):
-    found = turnpike(f"solve moons {SMALL} --tracking 1 --json").json
+TURNPIKE_KEYS = {
+    *("verdict", "reason", "predicted_rates", "predicted_discrete_rate"),
+    *("fitted_rate", "fitted_rate_interval", "needed_depth"),
+}
+
+
+def test_the_turnpike_report_comes_with_tracking_only(turnpike):
+    asked = "solve moons --samples 3 --horizon 12 --layers 60 --weight-decay 0.1 --terminal 0"
+    found = turnpike(f"{asked} --tracking 1 --json").json
     assert set(found) - ADDED_KEYS == KEYS | {"turnpike"}
-    assert "later version" in found["turnpike"]["reason"]
-    assert "later version" in turnpike(f"solve moons {SMALL} --tracking 1").out
+    turnpike_found = found["turnpike"]
+    assert set(turnpike_found) >= TURNPIKE_KEYS
+    assert turnpike_found["verdict"] == "exponential"
+    low, high = turnpike_found["fitted_rate_interval"]
+    assert low < turnpike_found["fitted_rate"] < high
+    lines = turnpike(f"{asked} --tracking 1").out.splitlines()
+    rows = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in lines if "  " in line)
+    assert rows["turnpike"] == "exponential"
+    assert float(rows["fitted rate"].split()[0]) == pytest.approx(turnpike_found["fitted_rate"])
 
 
 def test_the_table_for_people_says_what_the_json_object_says(turnpike):
