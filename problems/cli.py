@@ -8,14 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +40,7 @@ from problems.report import report, table
 from problems.request import asked_data, asked_problem
 from problems.solution_file import differences, load_solution, save_solution
 from problems.training import LearningSolution, SmoothedSolution, train
+from problems.workers import processes
 
 SOLVED, NOT_SOLVED, INTERRUPTED = 0, 1, 130  # exit codes
 
@@ -122,7 +120,7 @@ def _solve(options: argparse.Namespace) -> int:
     problem = asked_problem(options, data.training)
     _note(options.command, problem.dataset)
     reason = unreachable(problem) if problem.interpolation else None
-    with _progress(options) as (progress, finished), _executor(options.workers) as executor:
+    with _progress(options) as (progress, finished), processes(options.workers) as executor:
         solution = train(
             problem,
             seed=options.seed,
@@ -180,7 +178,7 @@ def _sweep(options: argparse.Namespace) -> int:
     _note(options.command, problem.dataset)
     with (
         _ladder_progress(options, len(plan.problems)) as (progress, reached),
-        _executor(options.workers) as executor,
+        processes(options.workers) as executor,
     ):
         solve = solver(
             seed=options.seed,
@@ -250,7 +248,7 @@ def _compare(options: argparse.Namespace) -> int:
     solves = 1 + 2 * len(plan.seeds) + len(plan.trainings())
     with (
         _ladder_progress(options, solves, "run") as (progress, reached),
-        _executor(options.workers) as executor,
+        processes(options.workers) as executor,
     ):
         comparison = compare(
             plan,
@@ -382,18 +380,6 @@ def _ladder_progress(
             bar.update()
 
         yield iteration, reached
-
-
-@contextmanager
-def _executor(workers: int | None) -> Iterator[Executor | None]:
-    if workers is None or workers == 1:
-        yield None
-        return
-    # Workers leave Ctrl-C to the solves that they run, which hand in their best points.
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        yield pool
 
 
 if __name__ == "__main__":

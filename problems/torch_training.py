@@ -56,6 +56,7 @@ class Training:
         seed: of parameters and minibatches.
         evaluations: budget.
         scale: factor on the initial parameters of the layers.
+        start: decisions to start from, in their place; None for the initial parameters.
         bound: of the controls, onto which every step is projected; None for no bound.
         time_limit: wall time, s.
     """
@@ -69,6 +70,7 @@ class Training:
     seed: int
     evaluations: int
     scale: float = 1.0
+    start: Array | None = None
     bound: float | None = None
     time_limit: float = math.inf
 
@@ -142,6 +144,7 @@ def training(
     *,
     evaluations: int = 500,
     scale: float = 1.0,
+    start: Array | None = None,
     time_limit: float = math.inf,
 ) -> Training:
     """A run on a learning problem.
@@ -164,6 +167,7 @@ def training(
         seed=seed,
         evaluations=evaluations,
         scale=scale,
+        start=start,
         bound=problem.bound,
         time_limit=time_limit,
     )
@@ -172,6 +176,8 @@ def training(
 def initial_network(asked: Training) -> Network:
     """Where a run starts."""
     network = Network(asked.architecture, seed=asked.seed, scale=asked.scale)
+    if asked.start is not None:
+        network.set_decisions(asked.start)
     _project(network, asked.bound)
     return network
 
