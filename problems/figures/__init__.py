@@ -1,7 +1,7 @@
 """Figures of solved problems: pages, panels and animations. Only here is Matplotlib imported.
 
-`save_figure` draws a learning problem, `save_ladder_figure` a ladder, `plot_solution` any other
-control problem, in its own units.
+`save_figure` draws a learning problem, `save_turnpike_figure` its decay where there is a running
+error, `save_ladder_figure` a ladder, `plot_solution` any other control problem, in its own units.
 """
 
 from problems.figures.animation import flow_animation
@@ -25,6 +25,13 @@ from problems.figures.space_time import (
     grid_animation,
     grid_page,
 )
+from problems.figures.turnpike import (
+    draw_decay,
+    draw_horizons,
+    draw_switching,
+    save_turnpike_figure,
+    turnpike_figure,
+)
 
 __all__ = [
     "COLOURS",
@@ -33,11 +40,14 @@ __all__ = [
     "comparison_page",
     "draw_controls",
     "draw_costates",
+    "draw_decay",
     "draw_decision_region",
     "draw_errors",
     "draw_flow",
+    "draw_horizons",
     "draw_kernel",
     "draw_space_time",
+    "draw_switching",
     "draw_widths",
     "flow_animation",
     "grid_animation",
@@ -48,4 +58,6 @@ __all__ = [
     "save_comparison_figure",
     "save_figure",
     "save_ladder_figure",
+    "save_turnpike_figure",
+    "turnpike_figure",
 ]

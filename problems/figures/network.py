@@ -38,6 +38,7 @@ from problems.figures.samples import (
     scale,
     scatter,
 )
+from problems.figures.turnpike import draw_decay
 
 if TYPE_CHECKING:
     from problems.training import LearningSolution
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 def overview(solution: LearningSolution) -> Figure:
     """One page: flow, decision region, errors and controls, parameters, costates.
 
-    The decision region needs one or two inputs; with more, the flow takes its place as well.
+    The decision region needs one or two inputs; with more, the flow takes its place as well. With a
+    running error, errors and controls are drawn as a turnpike.
     """
     report, problem = solution.report, solution.problem
     nodes, samples, width = solution.states.shape
@@ -60,7 +62,8 @@ def overview(solution: LearningSolution) -> Figure:
         draw_flow(solution, figure.add_subplot(flow), legend=False)
         if is_planar:
             draw_decision_region(solution, figure.add_subplot(grid[0, 1]))
-        draw_errors(solution, figure.add_subplot(grid[0, 2]))
+        has_turnpike = "turnpike" in report
+        (draw_decay if has_turnpike else draw_errors)(solution, figure.add_subplot(grid[0, 2]))
         draw_controls(solution, figure.add_subplot(grid[1, :2]))
         draw_costates(solution, figure.add_subplot(grid[1, 2]))
         legend_below(figure, handles_of(colouring_of(problem.dataset), MARKS), letters=150)
