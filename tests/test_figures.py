@@ -32,6 +32,7 @@ from problems.figures import (
     plot_solution,
     save_figure,
     saving,
+    score_page,
 )
 
 MAGIC = {".png": b"\x89PNG\r\n", ".pdf": b"%PDF-", ".svg": b"<?xml", ".gif": b"GIF89a"}
@@ -555,3 +556,15 @@ def test_bounds_are_dashed_where_they_are_near_only():
     dashed = [line for line in axes["x"].lines if line.get_linestyle() == "--"]
     assert [float(line.get_ydata()[0]) for line in dashed] == pytest.approx([1 / 9])
     assert not [line for line in axes["far away"].lines if line.get_linestyle() == "--"]
+
+
+def test_scores_are_drawn_one_dot_a_split_below_their_mean():
+    values = {"flow": [0.9, 1.0, 0.8], "plane": [0.7, 0.7]}
+    (axes,) = score_page({"iris": values}, "accuracy").axes
+    drawn = axes.get_lines()
+    for (name, scores), dots, bar in zip(values.items(), drawn[::2], drawn[1::2], strict=True):
+        assert list(dots.get_ydata()) == scores
+        assert list(bar.get_ydata()) == pytest.approx([np.mean(scores)] * 2)
+        assert name in [label.get_text() for label in axes.get_xticklabels()]
+    assert [text.get_text() for text in axes.texts] == ["0.900", "0.700"]
+    assert axes.get_title(loc="left") == "iris"

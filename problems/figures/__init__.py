@@ -18,6 +18,7 @@ from problems.figures.network import (
 )
 from problems.figures.page import COLOURS, INK, check_figure_path
 from problems.figures.saving import save_figure
+from problems.figures.scores import save_score_figure, score_page
 from problems.figures.space_time import (
     draw_kernel,
     draw_space_time,
@@ -58,6 +59,8 @@ __all__ = [
     "save_comparison_figure",
     "save_figure",
     "save_ladder_figure",
+    "save_score_figure",
     "save_turnpike_figure",
+    "score_page",
     "turnpike_figure",
 ]
