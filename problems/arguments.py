@@ -283,6 +283,20 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
     _add_output(add)
 
 
+def _add_crop(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", metavar="FILE.npz")
+    add("-o", "--output", required=True, metavar="SMALL.npz")
+    add(
+        "--error-tolerance",
+        type=_number(False),
+        metavar="EPS",
+        help="how far E may be from that of the whole network [1e-3 of E at the start]",
+    )
+    add("--layers", type=_integer(1), metavar="K", help="layers to keep, instead of a tolerance")
+    _add_output(add)
+
+
 def _add_output(add: Callable[..., Any]) -> None:
     add("--json", action="store_true", help="one JSON object on standard output, nothing else")
     add("--quiet", action="store_true", help="no progress bar")
@@ -292,7 +306,7 @@ LATER_OPTIONS = ("dask",)
 GRID_OPTIONS = ("widths", "grid", "domain", "transfer")
 
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-COMMANDS = ("datasets", "solve", "interpolate", "sweep", "compare", "check", "show")
+COMMANDS = ("datasets", "solve", "interpolate", "sweep", "compare", "check", "show", "crop")
 
 
 def parser() -> tuple[Parser, dict[str, Parser]]:
@@ -312,6 +326,7 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
         ("compare", "compare a reference optimum with what PyTorch's optimisers come to"),
         ("check", "recompute the certificate of a saved solution from its file"),
         ("show", "draw a saved solution"),
+        ("crop", "cut a saved network after the depth that its error needs"),
     ):
         made[name] = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     for name in ("solve", "interpolate", "sweep", "compare"):
@@ -324,6 +339,7 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
     _add_output(made["check"].add_argument)
     made["show"].add_argument("file", metavar="FILE.npz")
     made["show"].add_argument("-o", "--output", required=True, metavar="FIGURE")
+    _add_crop(made["crop"])
     return top, made
 
 

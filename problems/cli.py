@@ -23,6 +23,7 @@ from ocp import Iteration, Method, SolveOptions, Status
 from ocp.nlp import Progress
 from ocp.storage import check_writable
 from problems.arguments import LATER_OPTIONS, REQUEST_WRONG, RequestError, parse
+from problems.cropping import crop, crop_report, crop_sentence, find_crop
 from problems.datasets import DATASETS, Dataset
 from problems.figures import (
     check_figure_path,
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         "compare": _compare,
         "check": _check,
         "show": _show,
+        "crop": _crop,
     }
     try:
         return commands[options.command](options)
@@ -336,6 +338,22 @@ def _show(options: argparse.Namespace) -> int:
     check_figure_path(options.output)
     save_figure(load_solution(options.file).solution, options.output)
     print(f"wrote {Path(options.output)}")
+    return SOLVED
+
+
+def _crop(options: argparse.Namespace) -> int:
+    if options.layers is not None and options.error_tolerance is not None:
+        raise RequestError("--layers came with --error-tolerance; leave one of them out.")
+    check_writable(options.output)
+    if Path(options.output).absolute() == Path(options.file).absolute():
+        raise RequestError("FILE.npz and --output name the same file; give each its own.")
+    saved = load_solution(options.file)
+    found = find_crop(saved.solution, options.error_tolerance)
+    layers = max(found.layers, 1) if options.layers is None else options.layers
+    shorter = crop(saved.solution, layers)
+    save_solution(options.output, shorter, {**saved.options, "cropped_from": options.file})
+    result = crop_report(saved.solution, shorter, found.tolerance)
+    print(json.dumps(result) if options.json else crop_sentence(result), flush=True)
     return SOLVED
 
 

@@ -16,11 +16,12 @@ The cropped network has the first k layers with their controls, on the horizon t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from ocp import rollout
-from problems.learning import Array
+from ocp import SolveOptions, rollout
+from problems.learning import LearningProblem
 from problems.training import LearningSolution, assess
 
 TOLERANCE = 1e-3  # of the error, relative to that of the untrained network, E(x(0))
@@ -96,7 +97,7 @@ def crop(solution: LearningSolution, layers: int) -> LearningSolution:
         layers: k >= 1, at most K.
 
     Raises:
-        ValueError: another number of layers.
+        ValueError: another number of layers, or a trained read-out on a grid that moves.
     """
     problem = solution.problem
     if not 1 <= layers <= problem.layers:
@@ -104,15 +105,66 @@ def crop(solution: LearningSolution, layers: int) -> LearningSolution:
             f"a network of {problem.layers} layers can be cut to 1 to {problem.layers} layers, "
             f"got {layers}."
         )
-    shorter = replace(problem, layers=layers, horizon=float(problem.grid.nodes[layers]))
-    controls: list[Array] = list(solution.trajectory.controls[:layers])
-    decisions = np.concatenate([*controls, solution.trajectory.parameters])
+    shorter = _shorter(problem, layers)
+    parameters = solution.trajectory.parameters if shorter.trained_readout else np.zeros(0)
+    decisions = np.concatenate([*solution.trajectory.controls[:layers], parameters])
     found = assess(
         shorter.staged,
         rollout(shorter.staged, decisions),
         solution.smoothing,
-        1e-8,
+        SolveOptions().tolerance,
         pinned=shorter.pinned,
     )
     found = replace(found, backend_status="cropped", iterations=0)
     return LearningSolution(shorter, found, solution.smoothing, None)
+
+
+def _shorter(problem: LearningProblem, layers: int) -> LearningProblem:
+    horizon, grid = float(problem.grid.nodes[layers]), problem.moving_grid
+    if grid is None or len(grid.grids) == 1 or layers == problem.layers:
+        return replace(problem, layers=layers, horizon=horizon)
+    if problem.trained_readout:
+        raise ValueError(
+            "a trained read-out belongs to the last grid, so a network with it is cut only where "
+            "the grid stays; use the first read-out."
+        )
+    weight, _ = problem.readout(np.zeros(0))
+    carried = problem.carried(np.eye(problem.widths[layers]), layers).T
+    return replace(
+        problem,
+        layers=layers,
+        horizon=horizon,
+        moving_grid=replace(
+            grid, grids=grid.grids[: layers + 1], transfers=grid.transfers[:layers]
+        ),
+        fixed_readout=weight @ carried,
+    )
+
+
+def crop_report(
+    whole: LearningSolution, shorter: LearningSolution, tolerance: float
+) -> dict[str, Any]:
+    """The JSON object of `turnpike crop`: both networks, and what the cut does to the error."""
+    layers = shorter.problem.layers
+    return {
+        "layers": layers,
+        "layers_before": whole.problem.layers,
+        "depth": shorter.problem.horizon,
+        "depth_before": whole.problem.horizon,
+        "training_error": float(shorter.errors[-1]),
+        "training_error_before": float(whole.errors[-1]),
+        "change": float(shorter.errors[-1] - whole.errors[-1]),
+        "predicted_change": _predicted_change(whole, layers),
+        "tolerance": tolerance,
+    }
+
+
+def crop_sentence(result: dict[str, Any]) -> str:
+    """The same for people."""
+    predicted = result["predicted_change"]
+    says = "" if predicted is None else f" (the controls predict {predicted:.3g})"
+    return (
+        f"kept {result['layers']} of {result['layers_before']} layers, depth {result['depth']:g} "
+        f"of {result['depth_before']:g}: E changes by {result['change']:.3g}{says}, "
+        f"from {result['training_error_before']:.6g} to {result['training_error']:.6g}"
+    )

@@ -158,7 +158,10 @@ def _statement(
             "minimal-norm interpolant v* (along subsequences)"
         )
     if problem.tracking > 0:
-        return "no limit is claimed; the rungs are checked against each other only"
+        return (
+            "E and |u| <= C exp(-mu t) with C and mu independent of T, where every residual can be "
+            "moved on its own; the rungs are checked against each other"
+        )
     if in_horizon and tested.degree is not None and problem.penalty.square > 0:
         power = 1 - 2 / tested.degree
         if tested.degree == 2 and problem.penalty.rate == 0:

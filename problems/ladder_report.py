@@ -21,6 +21,7 @@ from problems.ladder_checks import Checks, Fit, check, fits
 from problems.ladder_plan import LAYERS, label
 from problems.predictions import Predictions, at_strength, predictions
 from problems.report import cell, number, versions
+from problems.turnpike_ladder import turnpike_ladder, turnpike_lines
 
 SETTLED = 0.1  # E this close to its leading term, relatively, is near the limit
 ZERO = 1e-10  # an error below this counts as zero, where an exact penalty is predicted
@@ -64,6 +65,7 @@ def ladder_report(
             "statement": theorem.statement,
         },
         "checks": _checks(ladder, checks),
+        "turnpike": turnpike_ladder(ladder),
         "versions": versions(),
     }
 
@@ -242,6 +244,8 @@ def ladder_table(result: dict[str, Any]) -> str:
     lines = [f"fixed: {result['held_fixed']}"]
     lines += ["  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
     lines += ["", *_limit_lines(result), *_fit_lines(result), *_check_lines(result)]
+    if result["turnpike"] is not None:
+        lines += turnpike_lines(result["turnpike"])
     return "\n".join(lines)
 
 

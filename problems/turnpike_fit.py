@@ -70,25 +70,34 @@ class Decay:
         """Residuals r at every node, (K+1, N M)."""
         weight, bias = self.problem.readout(self.trajectory.parameters)
         targets = self.problem.dataset.targets
-        return np.stack([(x @ weight.T + bias - targets).ravel() for x in self.trajectory.states])
+        ends = [self.problem.carried(x, k) for k, x in enumerate(self.trajectory.states)]
+        return np.stack([(x @ weight.T + bias - targets).ravel() for x in ends])
 
-    def kernel_at(self, states: Array) -> TangentKernel:
-        """How the residuals respond to a small control at given states, (N, D)."""
+    def kernel_at(self, states: Array, layer: int) -> TangentKernel:
+        """How the residuals respond to a small control of a layer, at given states, (N, D)."""
         problem, control = self.problem, None
         if not (problem.activation.is_smooth or problem.field.is_linear_in_control):
             control = self.trajectory.controls[problem.layers // 2]
-        return tangent_kernel(problem, states, self.trajectory.parameters, control)
+        return tangent_kernel(problem, states, self.trajectory.parameters, control, layer)
+
+    @property
+    def _end(self) -> int:
+        """Position of the last state that the last layer can start from."""
+        layers, widths = self.problem.layers, self.problem.widths
+        return layers if widths[layers] == widths[layers - 1] else layers - 1
 
     @cached_property
     def rates(self) -> Rates:
         """Predicted from the states at the horizon."""
-        return predicted_rates(self.problem, self.kernel_at(self.trajectory.states[-1]))
+        kernel = self.kernel_at(self.trajectory.states[self._end], self.problem.layers - 1)
+        return predicted_rates(self.problem, kernel)
 
     @cached_property
     def limit(self) -> TangentKernel:
         """The kernel at those states moved onto the targets, where the residual is zero."""
-        states, parameters = self.trajectory.states[-1], self.trajectory.parameters
-        return self.kernel_at(on_target(self.problem, states, parameters))
+        end, parameters = self.trajectory.states[self._end], self.trajectory.parameters
+        states = on_target(self.problem, end, parameters, self._end)
+        return self.kernel_at(states, self.problem.layers - 1)
 
     @cached_property
     def amplitudes(self) -> Array:
@@ -190,9 +199,8 @@ def _bend(decay: Decay, mode: int) -> Array:
         weights, total[:, None], out=np.zeros_like(weights), where=total[:, None] > 0
     )
     from_modes = weights @ np.abs(discrete / discrete[mode] - 1)
-    response = np.array(
-        [decay.kernel_at(x).along(rates.kernel.directions[:, mode]) for x in states]
-    )
+    direction = rates.kernel.directions[:, mode]
+    response = np.array([decay.kernel_at(x, k).along(direction) for k, x in enumerate(states)])
     from_states = np.abs(response / rates.kernel.singular_values[mode] - 1)
     return from_modes + from_states
 

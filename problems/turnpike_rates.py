@@ -121,28 +121,34 @@ class TangentKernel:
 
 
 def tangent_kernel(
-    problem: LearningProblem, states: Array, parameters: Array, control: Array | None = None
+    problem: LearningProblem,
+    states: Array,
+    parameters: Array,
+    control: Array | None = None,
+    layer: int = -1,
 ) -> TangentKernel:
-    """Derivative of the read-out's speed in the control.
+    """Derivative of the read-out's speed in the control of a layer.
 
     Args:
-        problem: whose last layer is taken.
-        states: (N, D) of all samples.
+        problem: whose layer is taken.
+        states: (N, D) of all samples, before that layer.
         parameters: of the read-out.
         control: where, (m,); 0 by default. A field that is homogeneous in the control but has a
             kink at 0 has a derivative along the ray of a control only.
+        layer: position k, or minus it from the end.
     """
-    k = problem.layers - 1
+    k = layer % problem.layers
     stage, step = problem.staged.stages[k], float(problem.grid.steps[k])
-    n, m = stage.state_size, stage.control_size
+    n, m, after = stage.state_size, stage.control_size, problem.widths[k + 1]
     given, no_locals = problem.staged.given(k), np.zeros((len(states), 0))
     rest = stage_unknowns(states, no_locals, np.zeros(m), parameters)
-    after = stage.function.values(rest, given)[0].T
-    drift = np.linalg.norm((after - states) / step, axis=1).max(initial=0.0)
+    moved = stage.function.values(rest, given)[0].T
+    drift = (problem.carried(moved, k + 1) - problem.carried(states, k)) / step
     at = rest if control is None else stage_unknowns(states, no_locals, control, parameters)
-    by_control = stage.function.derivatives(at, given)[0][:, :n, n : n + m]
-    weight, _ = problem.readout(parameters)
-    return TangentKernel((weight @ by_control / step).reshape(-1, m), float(drift))
+    by_control = stage.function.derivatives(at, given)[0][:, :after, n : n + m]
+    weight = problem.readout(parameters)[0] @ problem.carried(np.eye(after), k + 1).T
+    response = (weight @ by_control / step).reshape(-1, m)
+    return TangentKernel(response, float(np.linalg.norm(drift, axis=1).max(initial=0.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +204,9 @@ def predicted_rates(problem: LearningProblem, kernel: TangentKernel) -> Rates:
     return Rates(kernel, continuous, discrete)
 
 
-def on_target(problem: LearningProblem, states: Array, parameters: Array) -> Array:
-    """The nearest states whose read-out is the target, (N, D)."""
+def on_target(problem: LearningProblem, states: Array, parameters: Array, k: int) -> Array:
+    """The nearest states whose read-out is the target, (N, D), for states of position k."""
     weight, bias = problem.readout(parameters)
-    residual = states @ weight.T + bias - problem.dataset.targets
-    return states - residual @ np.linalg.pinv(weight).T
+    residual = problem.carried(states, k) @ weight.T + bias - problem.dataset.targets
+    through = weight @ problem.carried(np.eye(states.shape[1]), k).T
+    return states - residual @ np.linalg.pinv(through).T

@@ -114,6 +114,7 @@ def _fits(decay: Decay, window: Window | None, verdict: Verdict) -> dict[str, An
     times = decay.times
     return {
         **_fit("fitted_rate", main),
+        "fitted_constant": None if main is None else math.exp(main.intercept),
         **_fit("fitted_control_rate", control),
         **_fit("fitted_error_rate", error),
         "window": None

@@ -172,7 +172,7 @@ def test_an_l1_penalty_has_no_rate_but_h1_has(penalty):
 def test_states_moved_onto_the_targets_have_no_residual_and_keep_what_is_not_read():
     posed = problem(width=3, outputs=2, loss=DISTANCE)
     x = states_of(posed)
-    moved = on_target(posed, x, np.zeros(0))
+    moved = on_target(posed, x, np.zeros(0), posed.layers)
     assert moved[:, :2] == pytest.approx(posed.dataset.targets)
     assert moved[:, 2] == pytest.approx(x[:, 2])
 
