@@ -76,7 +76,8 @@ class _TurnpikeEstimator(BaseEstimator):
         scheme: euler, midpoint, heun or rk4.
         substeps: steps of the scheme on every layer.
         readout: first, the first M coordinates of the state, or trained, an affine map.
-        loss: squared, distance or l1; in classification also logistic, hinge or cross-entropy.
+        loss: squared, distance or l1; in classification also logistic, hinge or cross-entropy. By
+            default squared, and cross-entropy in classification.
         terminal, tracking: alpha and beta.
         weight_decay: lambda.
         penalty: l2, l1 or h1.
@@ -106,6 +107,7 @@ class _TurnpikeEstimator(BaseEstimator):
 
     solution_: LearningSolution
     certificate_: Certificate
+    _default_loss = "squared"
 
     def __init__(
         self,
@@ -119,7 +121,7 @@ class _TurnpikeEstimator(BaseEstimator):
         scheme: str = "euler",
         substeps: int = 1,
         readout: str = "first",
-        loss: str = "squared",
+        loss: str | None = None,
         terminal: float = 1.0,
         tracking: float = 0.0,
         weight_decay: float = 1e-2,
@@ -185,6 +187,10 @@ class _TurnpikeEstimator(BaseEstimator):
                 stacklevel=3,
             )
 
+    @property
+    def _loss(self) -> str:
+        return self._default_loss if self.loss is None else self.loss
+
     def _problem(self, dataset: Dataset) -> LearningProblem:
         trained = _named("readout", self.readout, READOUTS)
         inputs, outputs = dataset.inputs.shape[1], dataset.targets.shape[1]
@@ -199,7 +205,7 @@ class _TurnpikeEstimator(BaseEstimator):
             layers=self.layers,
             scheme=_named("scheme", self.scheme, SCHEMES),
             substeps=self.substeps,
-            loss=LOSSES[self.loss],
+            loss=LOSSES[self._loss],
             terminal=self.terminal,
             tracking=self.tracking,
             weight_decay=self.weight_decay,
@@ -242,7 +248,7 @@ class TurnpikeRegressor(RegressorMixin, _TurnpikeEstimator):  # type: ignore[mis
         Raises:
             ValueError: data or parameters that cannot be used.
         """
-        _named("loss", self.loss, {name: name for name in REGRESSION_LOSSES})
+        _named("loss", self._loss, {name: name for name in REGRESSION_LOSSES})
         inputs, targets = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
         )
@@ -271,57 +277,7 @@ class TurnpikeClassifier(ClassifierMixin, _TurnpikeEstimator):  # type: ignore[m
     """
 
     classes_: NDArray[Any]
-
-    def __init__(
-        self,
-        *,
-        field: str | VectorField = "inside",
-        activation: str | Activation = "tanh",
-        width: int | None = None,
-        hidden: int | None = None,
-        horizon: float = 1.0,
-        layers: int = 20,
-        scheme: str = "euler",
-        substeps: int = 1,
-        readout: str = "first",
-        loss: str = "cross-entropy",
-        terminal: float = 1.0,
-        tracking: float = 0.0,
-        weight_decay: float = 1e-2,
-        penalty: str = "l2",
-        bound: float | None = None,
-        standardize: bool = True,
-        starts: int = 1,
-        random_state: int | np.random.RandomState | None = 0,
-        method: str = "matrix-free",
-        tolerance: float = 1e-8,
-        max_iterations: int = 3000,
-        time_limit: float | None = None,
-    ) -> None:
-        super().__init__(
-            field=field,
-            activation=activation,
-            width=width,
-            hidden=hidden,
-            horizon=horizon,
-            layers=layers,
-            scheme=scheme,
-            substeps=substeps,
-            readout=readout,
-            loss=loss,
-            terminal=terminal,
-            tracking=tracking,
-            weight_decay=weight_decay,
-            penalty=penalty,
-            bound=bound,
-            standardize=standardize,
-            starts=starts,
-            random_state=random_state,
-            method=method,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            time_limit=time_limit,
-        )
+    _default_loss = "cross-entropy"
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on inputs (N, d0) and labels (N,).
@@ -329,7 +285,7 @@ class TurnpikeClassifier(ClassifierMixin, _TurnpikeEstimator):  # type: ignore[m
         Raises:
             ValueError: data or parameters that cannot be used; fewer than two classes.
         """
-        _named("loss", self.loss, {name: name for name in LOSS_NAMES})
+        _named("loss", self._loss, {name: name for name in LOSS_NAMES})
         inputs, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         self.classes_, index = np.unique(column_or_1d(labels, warn=True), return_inverse=True)
@@ -339,7 +295,7 @@ class TurnpikeClassifier(ClassifierMixin, _TurnpikeEstimator):  # type: ignore[m
                 f"y holds 1 class only, {self.classes_.tolist()[0]!r}, expected at least two; "
                 "add samples of another class."
             )
-        targets = class_columns(index, count, self.loss)
+        targets = class_columns(index, count, self._loss)
         names = tuple(map(str, self.classes_))
         is_column = targets.shape[1] == 1
         self._solve(inputs, targets, (names,) if is_column else tuple((name,) for name in names))
@@ -362,7 +318,7 @@ class TurnpikeClassifier(ClassifierMixin, _TurnpikeEstimator):  # type: ignore[m
         chosen = (decisions > 0).astype(int) if is_binary else decisions.argmax(axis=1)
         return self.classes_[chosen]
 
-    @available_if(lambda self: self.loss in PROBABILISTIC)
+    @available_if(lambda self: self._loss in PROBABILISTIC)
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities of the classes, (P, M); for the losses logistic and cross-entropy only."""
         decisions = self.decision_function(X)
@@ -370,7 +326,7 @@ class TurnpikeClassifier(ClassifierMixin, _TurnpikeEstimator):  # type: ignore[m
             return np.column_stack([expit(-decisions), expit(decisions)])
         return np.exp(self._log_shares(decisions))
 
-    @available_if(lambda self: self.loss in PROBABILISTIC)
+    @available_if(lambda self: self._loss in PROBABILISTIC)
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Logarithms of the probabilities, exact where these vanish in rounding."""
         decisions = self.decision_function(X)
@@ -380,7 +336,7 @@ class TurnpikeClassifier(ClassifierMixin, _TurnpikeEstimator):  # type: ignore[m
 
     def _log_shares(self, outputs: Array) -> Array:
         """Logarithms of the classes' probabilities, (P, M), for more than two of them."""
-        scores = log_expit(outputs) if self.loss == "logistic" else outputs
+        scores = log_expit(outputs) if self._loss == "logistic" else outputs
         return np.asarray(log_softmax(scores, axis=1))
 
 
