@@ -28,6 +28,7 @@ PRODUCTS = 60  # Hessian-vector products of a truncated step, typical
 SPARSE = 15.0  # how much slower a sparse factorisation is than matrix products, typical
 CALLS = {"condensed": 30, "riccati": 60, "matrix-free": 3000}  # NumPy calls for one interval
 FEWEST_STATES = 10_000  # of all members and layers, from which eliminating them pays for sure
+MOST_SPARSE = 100  # controls of one interval, whose dense blocks a sparse factorisation fills in
 GRADIENT_CALLS, STEP_CALLS = 25, 250  # NumPy calls for one interval of a gradient, of a step
 SLOWED = 6.0  # how much slower matrix products run on blocks of a few rows
 PER_ENTRY = 4e-9  # s, to carry one mixed derivative back by one interval
@@ -210,7 +211,7 @@ def choose(staged: StagedProblem, wanted: Method = Method.AUTO) -> Choice:
         )
     sizes = Sizes.of(staged)
     states = sizes.members * sizes.state * sizes.intervals
-    if states < FEWEST_STATES:
+    if states < FEWEST_STATES and sizes.control <= MOST_SPARSE:
         return Choice(
             Method.SHOOTING, f"Multiple shooting: its program is small, with {states} states."
         )

@@ -132,6 +132,12 @@ def test_one_member_is_left_to_multiple_shooting_unless_asked_for():
     assert choose(one, Method.CONDENSED).method is Method.CONDENSED
 
 
+def test_few_states_are_eliminated_where_the_layers_are_wide():
+    narrow, wide = (learning_problem(samples=4, layers=4, width=w).staged for w in (3, 16))
+    assert choose(narrow).method is Method.SHOOTING
+    assert choose(wide).method is not Method.SHOOTING
+
+
 def test_the_choice_follows_the_flop_model():
     few_controls = choose(learning_problem(samples=2000, layers=10).staged)
     assert few_controls.method is Method.CONDENSED
