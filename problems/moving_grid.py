@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from problems.spatial_grid import Array, SpatialGrid, index_grid
-from problems.transfer import LINEAR, NEAREST, Transfer
+from problems.transfer import NEAREST, PROJECTION, Transfer
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class MovingGrid:
                 )
 
     @classmethod
-    def through(cls, grids: Sequence[SpatialGrid], transfer: Transfer = LINEAR) -> MovingGrid:
+    def through(cls, grids: Sequence[SpatialGrid], transfer: Transfer = PROJECTION) -> MovingGrid:
         """From grid to grid by one transfer."""
         matrices = [transfer(a, b) for a, b in pairwise(grids)]
         return cls(tuple(grids), tuple(matrices), transfer.name)
@@ -128,12 +128,14 @@ def moving_grid(
         widths: d_0, ..., d_K; a shorter list is spread evenly.
         layers: K.
         rule: size -> grid; features without a grid by default.
-        transfer: between grids; by default linear, nearest for features without a grid.
+        transfer: between grids; by default the projection, nearest for features without a
+            grid and for scattered nodes.
     """
     made = {width: rule(width) for width in set(widths)}
     grids = [made[width] for width in spread(widths, layers)]
     if len(made) == 1:
         return MovingGrid(tuple(grids[:1]))
     if transfer is None:
-        transfer = NEAREST if grids[0].is_index else LINEAR
+        is_product = all(grid.factors for grid in grids) and not grids[0].is_index
+        transfer = PROJECTION if is_product else NEAREST
     return MovingGrid.through(grids, transfer)

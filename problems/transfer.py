@@ -1,15 +1,22 @@
 """Interpolation between grids: matrices Pi with (Pi z)(x'_j) for values z at the nodes x_l.
 
-| transfer | exact on | error for a smooth z, spacing h | conserves |
-|---|---|---|---|
-| linear | affine functions | O(h^2) | the integral, from a grid to one that contains its nodes |
-| projection | affine functions | O(h^2) | the integral of the interpolating linear pieces, always |
-| nearest | constants | O(h) | the range of the values |
+| transfer | exact on | error for a smooth z, spacing h | conserves | its adjoint |
+|---|---|---|---|---|
+| projection | affine functions | O(h^2) | the integral of the linear pieces | O(h^2) inside |
+| linear | affine functions | O(h^2) | the integral, if the new grid contains the old | O(1) |
+| nearest | constants | O(h) | the range of the values | O(1) |
 
 Linear interpolation goes on linearly beyond the outermost nodes. The projection is that of L2: Pi z
 is the piecewise linear function on the new nodes that is nearest to the one on the old nodes, so
-that it never adds to the norm either. On index grids only `nearest` has a meaning: feature j stays
-feature j, those that have no place any more are dropped, and new ones are 0.
+that it never adds to the norm either.
+
+The adjoint om^{-1} Pi^T om' is what carries costates, and with them optimal controls. Where it does
+not reproduce a smooth function, because some old nodes count for more than others, the optimum
+exploits that, and converges under refinement to something else than the optimum of the equation.
+Only the projection has an adjoint like itself, on grids that include the ends (O(h) at those).
+
+On index grids only `nearest` has a meaning: feature j stays feature j, those that have no place
+any more are dropped, and new ones are 0.
 
 On products of grids, Pi is the Kronecker product of those of the factors.
 """

@@ -179,6 +179,26 @@ def test_the_projection_conserves_integrals_and_never_adds_to_the_norm(seed, n, 
     assert norm(b, there) <= norm(a, z) * (1 + 1e-10)
 
 
+def adjoint(transfer, a, b):
+    """Of values on b, to a: in the inner products of the weights."""
+    return transfer(a, b).T @ np.diag(b.weights) / a.weights[:, None]
+
+
+def test_the_adjoint_of_the_projection_is_as_accurate_as_itself_inside_and_others_are_not():
+    errors = {transfer: [] for transfer in (PROJECTION, LINEAR, NEAREST)}
+    # At the ends it is of first order, which fades within a few cells; they are left out.
+    sizes = np.array([32, 64, 128, 256])
+    for n in sizes:
+        a, b = trapezoid(n + 1), trapezoid(3 * n // 4 + 1)
+        wanted, given_ = (grid.sample(lambda x: np.sin(5 * x)) for grid in (a, b))
+        for transfer, found in errors.items():
+            difference = (adjoint(transfer, a, b) @ given_ - wanted)[n // 4 : -n // 4]
+            found.append(np.abs(difference).max())
+    assert fit_power(1 / sizes, errors[PROJECTION]).slope == pytest.approx(2.0, abs=0.15)
+    for transfer in (LINEAR, NEAREST):
+        assert errors[transfer][-1] > 0.5 * errors[transfer][0]
+
+
 def test_linear_interpolation_conserves_integrals_on_a_grid_that_contains_the_old_one():
     a, b = trapezoid(5), trapezoid(17)
     z = np.random.default_rng(0).standard_normal(5)
