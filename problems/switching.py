@@ -85,7 +85,8 @@ def switching(solution: LearningSolution) -> Switching | None:
     if problem.penalty.absolute > 0 and problem.penalty.square == 0:
         return _with_l1(solution)
     slope = odd_slope(problem)
-    if problem.field is BOTTLENECK and problem.penalty.rate == 0 and slope is not None:
+    is_plain = problem.moving_grid is None
+    if problem.field is BOTTLENECK and problem.penalty.rate == 0 and slope is not None and is_plain:
         return _bilinear(solution, slope)
     return None
 
@@ -105,17 +106,19 @@ def odd_slope(problem: LearningProblem) -> float | None:
 def _with_l1(solution: LearningSolution) -> Switching:
     problem, trajectory = solution.problem, solution.trajectory
     layers = problem.layers
-    functions = np.zeros((layers, problem.staged.stages[0].control_size))
+    controls = np.abs(trajectory.padded_controls)
+    functions = np.zeros_like(controls)
     for k in range(layers):
         stage, x = problem.staged.stages[k], trajectory.states[k]
         n, m = stage.state_size, stage.control_size
         rest = stage_unknowns(x, np.zeros((len(x), 0)), np.zeros(m), trajectory.parameters)
         jacobian = stage.function.derivatives(rest, problem.staged.given(k))[0]
-        through = np.einsum("in,inm->m", solution.costates[k + 1], jacobian[:, :n, n : n + m])
-        functions[k] = np.abs(through) / (problem.weight_decay * problem.grid.steps[k])
-    controls = np.abs(trajectory.control_array)
+        after = solution.certificate.costates[k + 1]
+        through = np.einsum("in,inm->m", after, jacobian[:, : after.shape[1], n : n + m])
+        price = problem.weight_decay * problem.grid.steps[k] * problem.layer(k).measure
+        functions[k, :m] = np.abs(through) / price
     is_off = controls.max(axis=1) <= OFF * controls.max()
-    names = tuple(problem.field.shapes(problem.state_size, problem.hidden_size))
+    names = tuple(problem.layer(0).shapes)
     return Switching(names, functions / problem.penalty.absolute, is_off, solution.times, None)
 
 

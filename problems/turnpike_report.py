@@ -4,7 +4,7 @@ predicted   from the kernel at the point where the trajectory ends (`problems.tu
 fitted      on a window chosen by rule (`problems.turnpike_fit`)
 verdict     with its reason (`problems.turnpike_verdict`)
 depth       at which the network can be cut (`problems.cropping`)
-conserved   lambda |u|^2 - beta E, where the field is linear in the control
+conserved   lambda |u|^2 - beta E, where the field is linear in the control and the grid stays
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ def conserved_drift(decay: Decay) -> float | None:
     problem = decay.problem
     square = problem.weight_decay * problem.penalty.square
     if not problem.field.is_linear_in_control or problem.penalty.rate > 0 or square == 0:
+        return None
+    if not problem.is_still:
         return None
     error = problem.tracking * (decay.errors[:-1] + decay.errors[1:]) / 2
     control = square * decay.control**2

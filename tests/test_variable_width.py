@@ -480,3 +480,47 @@ def test_a_grid_may_move_at_one_width():
     assert np.isnan(found.refined_error)
     assert found.report["certificate"]["refined_training_error"] is None
     assert found.certificate.energy_drift is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "grid",
+    [
+        moving_grid([5, 4, 3], 60),
+        MovingGrid.through([trapezoid(4)] + 60 * [gauss_legendre(4)]),
+        MovingGrid((gauss_legendre(4),)),
+    ],
+    ids=["narrowing", "moving once", "still"],
+)
+def test_the_rate_of_the_turnpike_is_that_of_the_tangent_kernel(grid):
+    generator = np.random.default_rng(5)
+    inputs = min(grid.grids[0].size, 4)
+    data = Dataset("few", generator.standard_normal((3, inputs)), generator.standard_normal((3, 1)))
+    problem = LearningProblem(
+        data,
+        layers=60,
+        horizon=12.0,
+        weight_decay=0.2,
+        tracking=1.0,
+        terminal=0.0,
+        moving_grid=grid,
+        fixed_readout=np.full((1, grid.grids[-1].size), 0.5),
+    )
+    found = train(problem, starts=2)
+    assert found.status is Status.SOLVED
+    turnpike = found.report["turnpike"]
+    assert turnpike["verdict"] == "exponential"
+    assert turnpike["fitted_rate"] == pytest.approx(turnpike["predicted_discrete_rate"], rel=0.05)
+    assert (turnpike["conserved_drift"] is None) == (not grid.is_still)
+
+
+def test_switching_functions_are_those_of_the_kernel():
+    problem = on_grids(
+        penalty=L1_PENALTY, bound=1.0, tracking=1.0, weight_decay=0.3, moving_grid=None, width=5
+    )
+    grid = replace(problem, width=None, moving_grid=moving_grid([5, 5], 3))
+    first, second = (train(p).report["turnpike"] for p in (problem, grid))
+    assert first["switch_off_time"] == second["switch_off_time"]
+    moved = train(on_grids(penalty=L1_PENALTY, bound=1.0, tracking=1.0, weight_decay=1e3))
+    assert moved.control_energy == pytest.approx(0.0, abs=1e-12)
+    assert moved.report["turnpike"]["predicted_switch_off_time"] == 0.0
