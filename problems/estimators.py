@@ -102,7 +102,8 @@ class _TurnpikeEstimator(BaseEstimator):
         input_mean_, input_scale_: (d0,) what inputs are shifted and scaled by; 0 and 1 without
             `standardize`.
 
-    All samples weigh the same: `fit` takes no sample weights. Sparse inputs are refused.
+    All samples weigh the same: `fit` takes no sample weights. Sparse inputs are refused. Ctrl-C
+    ends a fit, and the search that it is part of; the estimator then holds the best point so far.
     """
 
     solution_: LearningSolution
@@ -178,6 +179,9 @@ class _TurnpikeEstimator(BaseEstimator):
         self.certificate_ = solution.certificate
         self.objective_ = solution.solution.objective
         self.n_iter_ = solution.solution.iterations
+        assert solution.starts is not None
+        if not solution.starts.is_complete:  # what runs many fits must hear of it, too
+            raise KeyboardInterrupt("interrupted; the best point found is kept in solution_.")
         if solution.status is not Status.SOLVED:
             warnings.warn(
                 f"{type(self).__name__} ended without a certified optimum "

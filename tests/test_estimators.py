@@ -2,8 +2,10 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +219,18 @@ def test_a_fit_that_is_not_solved_warns_and_keeps_its_best_point():
     assert model.solution_.status is Status.ITERATION_LIMIT
     assert np.isfinite(model.objective_)
     assert set(model.predict(inputs)) <= {0, 1}
+
+
+def test_an_interrupt_is_passed_on_and_leaves_the_best_point():
+    inputs, index = blobs(2)
+    model = small(starts=10**6)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt, match="the best point found is kept"):
+        model.fit(inputs, index)
+    timer.join()
+    assert model.solution_.starts.minima
+    assert model.score(inputs, index) > 0.8
 
 
 def test_it_is_one_of_a_pipeline_that_is_searched_in_parallel_and_pickled():
