@@ -38,6 +38,7 @@ RULES = ((0.01, 3.0), (0.03, 2.3), (0.1, 1.8))
 FLOOR = 100.0  # least size of a control in the window, in units of its uncertainty
 ROUNDING = 1e-13  # least residual in the window, relative to the largest
 EXCITED = 1e-4  # share of a mode in |r|^2 at the end, from which it counts
+AT_BOUND = 1e-6  # relative distance at which a control counts as at its bound
 LEAST_LAYERS = 5  # in a window
 LEAST_DECAY = 1.0  # mu (t_b - t_a) of a window
 
@@ -87,10 +88,14 @@ class Decay:
         return layers if widths[layers] == widths[layers - 1] else layers - 1
 
     @cached_property
+    def kernel(self) -> TangentKernel:
+        """At the states at the horizon."""
+        return self.kernel_at(self.trajectory.states[self._end], self.problem.layers - 1)
+
+    @cached_property
     def rates(self) -> Rates:
         """Predicted from the states at the horizon."""
-        kernel = self.kernel_at(self.trajectory.states[self._end], self.problem.layers - 1)
-        return predicted_rates(self.problem, kernel)
+        return predicted_rates(self.problem, self.kernel)
 
     @cached_property
     def limit(self) -> TangentKernel:
@@ -129,6 +134,9 @@ def measure(solution: LearningSolution) -> Decay:
         linearize(problem.staged, trajectory), certificate.costates, certificate.multipliers.rows
     )
     controls = found.value[: problem.staged.decision_size - problem.staged.parameter_size]
+    if problem.bound is not None:  # what is held by its bound has a slope
+        free = np.abs(np.concatenate(trajectory.controls)) < (1 - AT_BOUND) * problem.bound
+        controls = controls[free]
     curvature = 2 * problem.weight_decay * float(problem.grid.steps.min())
     uncertainty = float(np.abs(controls).max(initial=0.0)) / curvature if curvature > 0 else np.inf
     return Decay(problem, trajectory, solution.errors, solution.control_norms, uncertainty)

@@ -3,8 +3,9 @@
     exponential   every residual can be moved on its own, or those that cannot are small beside the
                   others: E and |u| decay at the predicted rate
     algebraic     the residuals that are left collapse the features that would move them (samples
-                  of one class meet at one target), so their rate falls with them and E ~ t^-2; the
-                  same for losses whose infimum is not attained
+                  of one class meet at one target), so their rate falls with them: with |u| ~
+                  sqrt(E) by conservation, E' ~ -E |u| and E ~ t^-2, for the squared loss and for
+                  distances; the same for losses whose infimum is not attained
     plateau       E stays above 0 while u -> 0: what is left of the residual moves with no control
     finite-time   E = 0, or every control is off, from some t_0 on: losses and penalties with kinks
     none          the horizon is too short, or u = 0 does not hold the states
@@ -27,7 +28,8 @@ from problems.turnpike_fit import Decay, Window
 SETTLED = 0.5  # a mode keeps this share of its response on the targets, or it collapses
 UNMOVED = 0.5  # share of the residual, squared, that no control moves, from which E has a plateau
 DECAYED = 1e-2  # of E(x(0)), below which a trajectory has reached its turnpike
-FALLS = 1e-3  # relative fall of E over the second half, below which it has stalled
+FALLS = 1e-3  # relative fall of E over the second half, above which it is seen to fall
+STALLED = 0.05  # likewise, below which it has stalled on what no control moves
 ZERO = 1e-8  # of E(x(0)), below which an error with a kink is 0
 WIDTHS = 10.0  # likewise, in units of the width at which the kinks are rounded off
 LAST = 0.95  # of the horizon; what arrives later has not been kept
@@ -119,11 +121,19 @@ def _with_kinked_loss(decay: Decay, smoothing: float) -> Judgement:
             "the samples that arrived",
             _advice(decay),
         )
-    return Judgement(
-        Verdict.NONE,
-        f"the error still falls at the end, from {left * (1 + fall):.3g} to {left:.3g} over the "
-        "second half; take a longer horizon",
+    falls = (
+        f"the error still falls, from {left * (1 + fall):.3g} to {left:.3g} over the second half"
     )
+    kernel = decay.kernel
+    if decay.limit.rank < kernel.rank:
+        return Judgement(
+            Verdict.ALGEBRAIC,
+            f"{falls}: the residuals that are left collapse the features that move them, of rank "
+            f"{kernel.rank} at the end and {decay.limit.rank} on the targets, so their speed falls "
+            "with them and E ~ t^-2",
+            _advice(decay),
+        )
+    return Judgement(Verdict.NONE, f"{falls}; take a longer horizon", _advice(decay))
 
 
 def _with_kinked_penalty(decay: Decay, switching: Switching | None) -> Judgement:
@@ -186,7 +196,7 @@ def _smooth(decay: Decay, window: Window, switching: Switching | None) -> Judgem
             f"rate falls with it, E ~ t^-2; E(T/2) / E(T) = {1 + fall:.3g}; {size}",
             _advice(decay),
         )
-    if unmoved >= UNMOVED:
+    if unmoved >= UNMOVED and fall <= STALLED:
         return Judgement(
             Verdict.PLATEAU, _why_plateau(decay, unmoved, fall, switching), _advice(decay)
         )
@@ -203,12 +213,13 @@ def _smooth(decay: Decay, window: Window, switching: Switching | None) -> Judgem
         return Judgement(
             Verdict.EXPONENTIAL, f"{fits}: {size}; slowest excited rate {rate:.5g}{shown}"
         )
-    needed = NEEDED / rate
+    needed = max(NEEDED / rate, 2 * problem.horizon)
     return Judgement(
         Verdict.NONE,
-        f"the horizon is too short: E has fallen to {left / start:.2g} of its start, and the "
-        f"slowest mode at its end has mu T = {rate * problem.horizon:.3g}; take T of about "
-        f"{max(needed, 2 * problem.horizon):.3g}; {size}",
+        f"the horizon is too short: E has fallen to {left / start:.2g} of its start, E(T/2) / E(T) "
+        f"= {1 + fall:.3g}, and the slowest mode at its end has mu T = "
+        f"{rate * problem.horizon:.3g}; take T of about {needed:.3g}; {size}",
+        _advice(decay) if unmoved >= UNMOVED else (),
     )
 
 
@@ -252,8 +263,8 @@ def _advice(decay: Decay) -> tuple[str, ...]:
     wider = _enough_width(problem)
     if wider is not None:
         found.append(
-            f"a wider state: {wider} + 1 features can be independent for {problem.samples} samples "
-            f"(--width {wider})"
+            f"a wider state, which leaves less: up to {wider} + 1 features can be independent for "
+            f"{problem.samples} samples (--width {wider})"
         )
     if problem.field.is_linear_in_control:
         found.append("a bottleneck field, whose features move (--field bottleneck --hidden H)")

@@ -271,6 +271,38 @@ def test_an_l1_penalty_switches_off_at_a_time_that_does_not_grow_with_the_horizo
     assert np.ptp(times) <= 0.2 + 1e-12
 
 
+def test_controls_held_by_their_bound_do_not_hide_the_decay_after_them():
+    solution = train(posed("moons", 4, bound=0.5, width=3))
+    assert np.abs(solution.trajectory.control_array).max() == pytest.approx(0.5)
+    found = turnpike_report(solution)
+    assert found["verdict"] == "exponential"
+    assert found["fitted_rate"] == pytest.approx(found["predicted_discrete_rate"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_distance_decays_algebraically_where_classes_collapse():
+    dataset = collapsing("moons", 7, 0, TWO_TARGETS)
+    settings = {"loss": LOSSES["distance"], "horizon": 20.0, "layers": 60, **TURNPIKE}
+    solution = train(LearningProblem(dataset, **settings))
+    found = turnpike_report(solution)
+    assert found["verdict"] == "algebraic", found["reason"]
+    assert found["arrival_time"] is None
+
+
+def test_an_error_that_still_falls_is_no_plateau():
+    solution = train(posed("moons", 40, horizon=2.0, layers=20, width=2))
+    assert solution.errors[10] > 1.05 * solution.errors[-1]
+    found = turnpike_report(solution)
+    assert found["verdict"] == "none"
+    assert "too short" in found["reason"]
+
+
+@pytest.mark.slow
+def test_a_wider_state_leaves_less():
+    errors = [train(posed("moons", 8, seed=1, width=width)).errors[-1] for width in (2, 7)]
+    assert errors[1] < 0.5 * errors[0]
+
+
 def test_u_zero_that_does_not_hold_the_states_has_no_turnpike():
     found = turnpike_report(train(posed("moons", 3, field=OUTSIDE, activation=SIGMOID)))
     assert found["verdict"] == "none"
