@@ -86,8 +86,9 @@ class Appraisal:
         layers: largest residual of every layer, (K,).
         readout: that of the read-out; None if it is fixed.
         worst: the largest of all.
-        time_rescaling, time_shift, in_full: what would help.
+        time_rescaling, time_shift: what would help; None where layers differ from each other.
         refitted: the same for the read-out; None if it is fixed.
+        in_full: the same for the second-order solver.
     """
 
     model: LearningSolution
@@ -97,8 +98,8 @@ class Appraisal:
     layers: Array
     readout: float | None
     worst: Residual
-    time_rescaling: Improvement
-    time_shift: Improvement
+    time_rescaling: Improvement | None
+    time_shift: Improvement | None
     refitted: Improvement | None
     in_full: Improvement
 
@@ -158,12 +159,14 @@ def appraise(
     solution = _at(problem, decisions, options)
     if not np.isfinite(solution.solution.objective):
         raise ValueError("the cost of the model is not finite: its states overflow; scale it down.")
-    changes = [time_rescaling(problem, decisions), time_shift(problem, decisions)]
+    changes = []
+    if problem.has_one_width and problem.is_still:
+        changes = [time_rescaling(problem, decisions), time_shift(problem, decisions)]
     refitted = _refitted(problem, decisions, options) if problem.trained_readout else None
-    best = min([*changes, *([] if refitted is None else [refitted])], key=lambda c: c.objective)
     guesses = [decisions]
-    if best.objective < solution.solution.objective:
-        guesses.append(best.decisions)
+    for change in sorted([*changes, *filter(None, [refitted])], key=lambda c: c.objective)[:1]:
+        if change.objective < solution.solution.objective:
+            guesses.append(change.decisions)
     polished = train(problem, starts=0, guesses=guesses, options=options)
     if reference is None:
         found = train(problem, seed=seed, starts=REFERENCE_STARTS, options=options)
@@ -180,8 +183,8 @@ def appraise(
         layers=layers,
         readout=readout,
         worst=worst,
-        time_rescaling=changes[0],
-        time_shift=changes[1],
+        time_rescaling=changes[0] if changes else None,
+        time_shift=changes[1] if changes else None,
         refitted=refitted,
         in_full=_improvement(
             problem, decisions, polished.trajectory.decisions, status=polished.status.value
@@ -193,7 +196,13 @@ def costs_by_term(problem: LearningProblem, trajectory: Trajectory) -> dict[str,
     """J by what it is made of, weighted."""
     weight, bias = problem.readout(trajectory.parameters)
     squares = float(trajectory.parameters @ trajectory.parameters)
-    integral = problem.penalty.integral(trajectory.control_array, problem.grid.steps)
+    integral = sum(
+        problem.penalty.integral(u[None], problem.grid.steps[k : k + 1], problem.layer(k).measure)
+        for k, u in enumerate(trajectory.controls)
+    )
+    if problem.penalty.rate > 0:  # which takes controls of one size
+        controls = trajectory.control_array
+        integral = problem.penalty.integral(controls, problem.grid.steps)
     found = {
         "terminal": problem.terminal * problem.error(trajectory.states[-1], weight, bias),
         "tracking": 0.0,
@@ -363,28 +372,32 @@ def _residuals(
     multipliers = certificate.multipliers
     left = reduced_gradient(linearization, certificate.costates, multipliers.rows).value
     left = left + multipliers.decision_bounds
-    size = problem.layers * staged.stages[0].control_size
-    table, parameters = left[:size].reshape(problem.layers, -1), left[size:]
-    layer, place = np.unravel_index(int(np.abs(table).argmax()), table.shape)
-    worst = Residual(int(layer), _control_name(problem, int(place)), float(table[layer, place]))
+    layers = [left[own] for own in staged.control_slices[:-1]]
+    largest_of = np.array([float(np.abs(own).max()) for own in layers])
+    layer = int(largest_of.argmax())
+    place = int(np.abs(layers[layer]).argmax())
+    name = _control_name(problem, layer, place)
+    worst = Residual(layer, name, float(layers[layer][place]))
+    parameters = left[staged.parameter_slice]
     readout = None
     if problem.trained_readout:
         largest = int(np.abs(parameters).argmax())
         readout = abs(float(parameters[largest]))
         if readout > abs(worst.value):
             worst = Residual(None, _readout_name(problem, largest), float(parameters[largest]))
-    return np.abs(table).max(axis=1), readout, worst
+    return largest_of, readout, worst
 
 
 def _readout_name(problem: LearningProblem, place: int) -> str:
-    row, column = divmod(place, problem.state_size)
+    width = problem.widths[-1]
+    row, column = divmod(place, width)
     if row < problem.outputs:
         return f"readout_weight[{row}, {column}]"
-    return f"readout_bias[{place - problem.outputs * problem.state_size}]"
+    return f"readout_bias[{place - problem.outputs * width}]"
 
 
-def _control_name(problem: LearningProblem, place: int) -> str:
-    for name, shape in problem.field.shapes(problem.state_size, problem.hidden_size).items():
+def _control_name(problem: LearningProblem, layer: int, place: int) -> str:
+    for name, shape in problem.layer(layer).shapes.items():
         size = int(np.prod(shape))
         if place < size:
             return f"{name}[{', '.join(str(i) for i in np.unravel_index(place, shape))}]"

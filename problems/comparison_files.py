@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ocp import rollout
+from ocp import Trajectory, rollout
 from ocp.storage import load_arrays, save_arrays
 from problems.ladder_files import Folder, open_folder
-from problems.learning import LearningProblem
+from problems.learning import Array, LearningProblem
 from problems.solution_file import options_of
 from problems.torch_training import History, Outcome, Run, Training
 
@@ -53,7 +53,7 @@ class ComparisonFolder:
         trajectory = rollout(problem.staged, made.decisions)
         weight, bias = problem.readout(trajectory.parameters)
         arrays = {
-            **problem.weights(trajectory),
+            **_controls(problem, trajectory),
             "readout_weight": weight,
             "readout_bias": bias,
             **{f"history_{name}": array for name, array in vars(made.history).items()},
@@ -71,6 +71,14 @@ class ComparisonFolder:
             "options": {**self.solves.options, **options_of(problem)},
         }
         save_arrays(self.solves.file(made.name), arrays, metadata)
+
+
+def _controls(problem: LearningProblem, trajectory: Trajectory) -> dict[str, Array]:
+    """Named and shaped as in a solution file."""
+    if problem.has_one_width:
+        return problem.weights(trajectory)
+    layers = enumerate(problem.layer_weights(trajectory))
+    return {f"{name}_{k}": part for k, layer in layers for name, part in layer.items()}
 
 
 def open_comparison(path: str | Path, request: Mapping[str, Any]) -> ComparisonFolder:

@@ -424,7 +424,7 @@ class LearningProblem:
         return self.outputs * (self.widths[-1] + 1) if self.trained_readout else 0
 
     @property
-    def _readout_scale(self) -> Array:
+    def readout_scale(self) -> Array:
         """sqrt(om_j) of the last grid: a trained function g is q_j = sqrt(om_j) g_j."""
         weights = None if self.moving_grid is None else self.moving_grid.weights(self.layers)
         return np.ones(self.widths[-1]) if weights is None else np.sqrt(weights)
@@ -440,8 +440,8 @@ class LearningProblem:
             return x[: self.outputs]
         width = self.widths[-1]
         split = self.outputs * width
-        if (self._readout_scale != 1.0).any():
-            x = ca.DM(self._readout_scale) * x
+        if (self.readout_scale != 1.0).any():
+            x = ca.DM(self.readout_scale) * x
         return ca.reshape(q[:split], width, self.outputs).T @ x + q[split:]
 
     def _stages(self, pins: bool) -> StagedProblem:
@@ -471,7 +471,7 @@ class LearningProblem:
             return np.eye(self.outputs, width), np.zeros(self.outputs)
         split = self.outputs * width
         functions = parameters[:split].reshape(self.outputs, width)
-        return functions * self._readout_scale, parameters[split:]
+        return functions * self.readout_scale, parameters[split:]
 
     def decisions(
         self,
@@ -497,7 +497,7 @@ class LearningProblem:
         """The inverse of `readout`: q, empty for a fixed read-out."""
         if not self.trained_readout:
             return np.zeros(0)
-        return np.concatenate([(weight / self._readout_scale).ravel(), bias])
+        return np.concatenate([(weight / self.readout_scale).ravel(), bias])
 
     def layer_weights(self, trajectory: Trajectory) -> list[dict[str, Array]]:
         """Controls of every layer by name: kernels at the nodes of the grid, if there is one."""

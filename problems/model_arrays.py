@@ -43,6 +43,8 @@ def decisions_of_model(model: Any, problem: LearningProblem) -> Array:
         return _vector(model.trajectory.decisions, problem)
     if isinstance(model, (str, os.PathLike)):
         model = _read(Path(model))
+    if hasattr(model, "architecture") and hasattr(model, "decisions"):
+        return _vector(model.decisions(), problem)
     if hasattr(model, "state_dict"):
         model = model.state_dict()
     if not isinstance(model, Mapping):
@@ -50,6 +52,12 @@ def decisions_of_model(model: Any, problem: LearningProblem) -> Array:
     if set(model) == {"decisions"}:
         return _vector(_array("decisions", model["decisions"]), problem)
     arrays = {str(name): _array(str(name), value) for name, value in model.items()}
+    scaled = [name for name in arrays if name.split(".")[-1].startswith("scaled_")]
+    if scaled:
+        raise ValueError(
+            "the model is a state_dict in coordinates of a grid with quadrature weights; give the "
+            "module, its decisions(), or the kernels as in a solution file."
+        )
     return problem.decisions(_controls(arrays, problem), *_readout(arrays, problem))
 
 
@@ -108,33 +116,43 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _controls(arrays: Mapping[str, Array], problem: LearningProblem) -> dict[str, Array]:
-    """Every control stacked over the layers, in the order of the field."""
-    shapes = problem.field.shapes(problem.state_size, problem.hidden_size)
+def _controls(arrays: Mapping[str, Array], problem: LearningProblem) -> list[dict[str, Array]]:
+    """Controls of every layer by name."""
     layers = problem.layers
-    stacked = {name: _ending(arrays, name) for name in shapes}
-    if not any(key is not None for key in stacked.values()):
-        found = _by_layer(arrays, shapes, layers) or _modules(arrays, shapes, layers)
-        if found is None:
-            raise ValueError(
-                f"the model has the arrays {listed(arrays)}, expected {', '.join(shapes)} stacked "
-                f"over the {layers} layers, or {next(iter(shapes))}_0, ..., or layers.0.weight, ..."
-            )
-    else:
+    shapes = [problem.layer(k).shapes for k in range(layers)]
+    names = list(shapes[0])
+    stacked = {name: _ending(arrays, name) for name in names}
+    found: list[dict[str, Array]] | None
+    if any(key is not None for key in stacked.values()):
         missing = [name for name, key in stacked.items() if key is None]
         if missing:
             raise ValueError(
                 f"the model has no array {missing[0]!r}, only {listed(arrays)}; the "
-                f"{problem.field.name} field has {', '.join(shapes)}."
+                f"{problem.field.name} field has {', '.join(names)}."
             )
-        found = {name: arrays[key] for name, key in stacked.items() if key is not None}
-    for name, shape in shapes.items():
-        expected = (layers, *shape)
-        if found[name].shape != expected:
-            raise ValueError(
-                f"the model's {name} has shape {found[name].shape}, expected {expected}: "
-                f"{layers} layers, width {problem.state_size}; ask for the model's own sizes."
-            )
+        parts = {name: arrays[key] for name, key in stacked.items() if key is not None}
+        for name, part in parts.items():
+            expected = (layers, *shapes[0][name])
+            if not problem.has_one_width or part.shape != expected:
+                wanted = expected if problem.has_one_width else "one array per layer"
+                raise ValueError(
+                    f"the model's {name} has shape {part.shape}, expected {wanted}: {layers} "
+                    f"layers, width {problem.state_size}; ask for the model's own sizes."
+                )
+        return [{name: part[k] for name, part in parts.items()} for k in range(layers)]
+    found = _by_layer(arrays, names, layers) or _modules(arrays, shapes)
+    if found is None:
+        raise ValueError(
+            f"the model has the arrays {listed(arrays)}, expected {', '.join(names)} stacked "
+            f"over the {layers} layers, or {names[0]}_0, ..., or layers.0.weight, ..."
+        )
+    for k, layer in enumerate(found):
+        for name, shape in shapes[k].items():
+            if layer[name].shape != shape:
+                raise ValueError(
+                    f"the model's {name} of layer {k} has shape {layer[name].shape}, expected "
+                    f"{shape}; ask for the model's own sizes."
+                )
     return found
 
 
@@ -146,26 +164,28 @@ def _ending(arrays: Mapping[str, Array], name: str) -> str | None:
 
 
 def _by_layer(
-    arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], layers: int
-) -> dict[str, Array] | None:
+    arrays: Mapping[str, Array], names: list[str], layers: int
+) -> list[dict[str, Array]] | None:
     """From `w_0`, `b_0`, ...; None if the arrays are not so named."""
-    if all(_ending(arrays, f"{name}_0") is None for name in shapes):
+    if all(_ending(arrays, f"{name}_0") is None for name in names):
         return None
-    found = {}
-    for name in shapes:
-        keys = [_ending(arrays, f"{name}_{k}") for k in range(layers)]
-        if None in keys or _ending(arrays, f"{name}_{layers}") is not None:
-            number = sum(_ending(arrays, f"{name}_{k}") is not None for k in range(len(arrays)))
+    found: list[dict[str, Array]] = [{} for _ in range(layers)]
+    for name in names:
+        keys = [_ending(arrays, f"{name}_{k}") for k in range(len(arrays))]
+        number = sum(key is not None for key in keys)
+        if number != layers or None in keys[:layers]:
             raise ValueError(
                 f"the model has {number} arrays {name}_0, ..., expected {layers}, one per layer."
             )
-        found[name] = _stack(name, [arrays[key] for key in keys if key is not None])
+        for layer, key in zip(found, keys, strict=False):
+            assert key is not None
+            layer[name] = arrays[key]
     return found
 
 
 def _modules(
-    arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], layers: int
-) -> dict[str, Array] | None:
+    arrays: Mapping[str, Array], shapes: list[dict[str, tuple[int, ...]]]
+) -> list[dict[str, Array]] | None:
     """From the weights and biases of linear modules in layers; None if there are none."""
     blocks: dict[int, dict[str, dict[str, Array]]] = {}
     for key, array in arrays.items():
@@ -175,37 +195,29 @@ def _modules(
             module[match[3]] = array
     if not blocks:
         return None
-    matrices = [name for name, shape in shapes.items() if len(shape) == 2]
-    biases = [name for name, shape in shapes.items() if len(shape) == 1]
-    if len(blocks) != layers or any(len(block) != len(matrices) for block in blocks.values()):
+    matrices = [name for name, shape in shapes[0].items() if len(shape) == 2]
+    biases = [name for name, shape in shapes[0].items() if len(shape) == 1]
+    if len(blocks) != len(shapes) or any(len(b) != len(matrices) for b in blocks.values()):
         sizes = sorted({len(block) for block in blocks.values()})
         raise ValueError(
             f"the model has {len(blocks)} layers of {' or '.join(map(str, sizes))} linear modules, "
-            f"expected {layers} of {len(matrices)}."
+            f"expected {len(shapes)} of {len(matrices)}."
         )
-    found: dict[str, list[Array]] = {name: [] for name in shapes}
-    for k in sorted(blocks):
-        for matrix, bias, module in zip(matrices, biases, blocks[k].values(), strict=True):
+    found = []
+    for k, number in enumerate(sorted(blocks)):
+        layer = {}
+        for matrix, bias, module in zip(matrices, biases, blocks[number].values(), strict=True):
             if "weight" not in module:
-                raise ValueError(f"the model's layer {k} has a bias but no weight.")
-            found[matrix].append(module["weight"])
-            found[bias].append(module.get("bias", np.zeros(shapes[bias])))
-    return {name: _stack(name, parts) for name, parts in found.items()}
-
-
-def _stack(name: str, parts: list[Array]) -> Array:
-    shapes = {part.shape for part in parts}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"the model's {name} has the shapes {listed(map(str, sorted(shapes)))}, expected one "
-            "width for all layers."
-        )
-    return np.stack(parts)
+                raise ValueError(f"the model's layer {number} has a bias but no weight.")
+            layer[matrix] = module["weight"]
+            layer[bias] = module.get("bias", np.zeros(shapes[k][bias]))
+        found.append(layer)
+    return found
 
 
 def _readout(arrays: Mapping[str, Array], problem: LearningProblem) -> tuple[Array, Array]:
     """Weight and bias of the read-out, checked against the problem's."""
-    expected = (problem.outputs, problem.state_size), (problem.outputs,)
+    expected = (problem.outputs, problem.widths[-1]), (problem.outputs,)
     found: list[Array] = []
     for name, shape in zip(READOUT, expected, strict=True):
         key = _ending(arrays, name) or _ending(arrays, name.replace("_", "."))

@@ -10,7 +10,8 @@ with g in the group of what leaves every J of `problems.learning` as it is:
   under the H1 penalty), and changes of their sign under an odd activation.
 
 Few coordinates are permuted in all ways; for many, exchanges and changes of sign are tried until
-none helps, and the distance is only a bound from above. Hidden units are assigned exactly.
+none helps, and the distance is only a bound from above. Hidden units are assigned exactly. On a
+grid, or where widths vary, no symmetry is looked for, and the distance is a bound as well.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def distance(problem: LearningProblem, decisions: Array, reference: Array) -> Di
         decisions: controls and parameters in one vector.
         reference: likewise; what the distance is relative to.
     """
+    if problem.moving_grid is not None:
+        return _without_symmetries(problem, decisions, reference)
     here, there = _parts(problem, decisions), _parts(problem, reference)
     size = math.sqrt(sum(_squares(problem, n, part) for n, part in there.items())) or 1.0
     identity = tuple(range(problem.state_size))
@@ -96,6 +99,14 @@ def distance(problem: LearningProblem, decisions: Array, reference: Array) -> Di
         math.sqrt(plain) / size,
         known and ways <= MOST_WAYS,
     )
+
+
+def _without_symmetries(problem: LearningProblem, decisions: Array, reference: Array) -> Distance:
+    weights = np.full(reference.size, problem.horizon / problem.layers)
+    weights[problem.staged.parameter_slice] = 1.0
+    size = math.sqrt(float(weights @ reference**2)) or 1.0
+    value = math.sqrt(float(weights @ (decisions - reference) ** 2))
+    return Distance(value, value / size, value / size, False)
 
 
 def _parts(problem: LearningProblem, decisions: Array) -> dict[str, Array]:

@@ -92,7 +92,7 @@ class DiscreteCost:
             changes = sum(torch.diff(u, dim=0).square().sum() for u in controls)
             control = control + self.rate / step * changes
         if self.absolute:
-            control = control + self.absolute * step * sum(u.abs().sum() for u in controls)
+            control = control + self.absolute * step * _absolute(network)
         terms = {"control": control}
         if network.readout_parameters and not without_square:
             squares = [q.square().sum() for q in network.readout_parameters]
@@ -106,6 +106,17 @@ class DiscreteCost:
     def __call__(self, network: Network, inputs: Tensor, targets: Tensor) -> Tensor:
         """J."""
         return torch.stack(list(self.terms(network, inputs, targets).values())).sum()
+
+
+def _absolute(network: Network) -> Tensor:
+    """The sum of |u_j| over all layers, each counted by its measure."""
+    if not network.architecture.is_scaled:
+        return torch.stack([u.abs().sum() for u in network.controls.values()]).sum()
+    total = []
+    for layer, measure in zip(network.by_layer(), network.measures(), strict=True):
+        sizes = torch.cat([part.flatten() for part in layer]).abs()
+        total.append((sizes if measure is None else measure * sizes).sum())
+    return torch.stack(total).sum()
 
 
 def cost_of(problem: LearningProblem) -> DiscreteCost:

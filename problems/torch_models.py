@@ -3,13 +3,15 @@
     X_i = x + tau sum_{j<i} a_ij f(X_j, u^k),   Phi_k(x, u^k) = x + tau sum_i b_i f(X_i, u^k)
 
 is one Runge-Kutta step on layer k, repeated `substeps` times with tau = h / substeps, and the
-outputs are z = P x^K. In float64 states, outputs and their derivatives are those of
-`problems.learning` to rounding.
+outputs are z = P x^K. A layer between two grids starts from Pi_k x (`problems.layer`). In float64
+states, outputs and their derivatives are those of `problems.learning` to rounding.
 
 Parameters and buffers are named and shaped as the arrays of a solution file: controls stacked over
-the layers, `w` (K, D, D) and `b` (K, D) or `w1`, `b1`, `w2`, `b2`, then `readout_weight` (M, D)
-and `readout_bias` (M,), which are buffers where the read-out is fixed. So a `state_dict` and
-`numpy.load` of a solution file speak of the same things.
+the layers, `w` (K, D, D) and `b` (K, D) or `w1`, `b1`, `w2`, `b2`, or `w_0`, `b_0`, ... where the
+widths vary; then `readout_weight` (M, D) and `readout_bias` (M,), buffers where the read-out is
+fixed. So a `state_dict` and `numpy.load` of a solution file speak of the same things. On a grid
+with quadrature weights the parameters are not the kernels w but the coordinates W of
+`problems.layer`, in which the penalty is |W|^2, and they are called `scaled_w` and so on.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from ocp import rollout
 from problems.learning import Array, LearningProblem
 from problems.pytorch import torch
 from problems.training import LearningSolution, assess
-from problems.vector_fields import BOTTLENECK, INSIDE, LEAK, OUTSIDE, Shapes
+from problems.vector_fields import BOTTLENECK, INSIDE, LEAK, OUTSIDE
 
 Tensor = torch.Tensor
 Weights = Mapping[str, Tensor]
@@ -53,18 +55,48 @@ RATES: dict[str, Rate] = {
 }
 
 
+Nested = tuple  # of numbers, or of such: an array in plain values
+
+
+@dataclass(frozen=True)
+class LayerForm:
+    """One layer but for its parameters.
+
+    Args:
+        shapes: of its controls by name, in their order in u.
+        factors: what they are multiplied by where they stand in f; empty where that is 1.
+        measure: what |u_j| counts in the l1 penalty and in bounds, (m,); empty where that is 1.
+        transfer: Pi_k; None for the identity.
+        carrier: Pi_{K-1} ... Pi_k, for the running error; None for the identity.
+    """
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    factors: tuple[Nested, ...] = ()
+    measure: Nested = ()
+    transfer: Nested | None = None
+    carrier: Nested | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of controls."""
+        return sum(math.prod(shape) for _, shape in self.shapes)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """What a network computes, but for its parameters; in plain values, so that it travels.
 
     Args:
         field, activation: keys of RATES and ACTIVATIONS.
-        inputs, outputs, width, hidden: d0, M, D and H.
-        shapes: of the controls of one layer by name, in their order in u.
-        layers, substeps: K and S.
+        inputs, outputs: d0 and M.
+        widths: D of the states 0, ..., K.
+        layers: of equal length.
+        substeps: S.
         horizon: T.
         a, b: coefficients of the explicit Runge-Kutta scheme.
         trained_readout: whether the read-out has parameters.
+        readout_weight: P where it is fixed; None for the first M coordinates.
+        readout_scale: what a trained weight is multiplied by, (D,); empty where that is 1.
 
     Raises:
         ValueError: a field or an activation that has no counterpart in PyTorch here.
@@ -74,15 +106,15 @@ class Architecture:
     activation: str
     inputs: int
     outputs: int
-    width: int
-    hidden: int
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
-    layers: int
+    widths: tuple[int, ...]
+    layers: tuple[LayerForm, ...]
     substeps: int
     horizon: float
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
     trained_readout: bool
+    readout_weight: Nested | None = None
+    readout_scale: Nested = ()
 
     def __post_init__(self) -> None:
         for kind, name, known in (
@@ -98,40 +130,62 @@ class Architecture:
     @property
     def step(self) -> float:
         """Length h of a layer."""
-        return self.horizon / self.layers
+        return self.horizon / len(self.layers)
 
     @property
-    def control_shapes(self) -> Shapes:
-        """Shapes of the controls of one layer by name."""
-        return dict(self.shapes)
+    def is_stacked(self) -> bool:
+        """Whether all layers have controls of the same shapes, so that they fit into one array."""
+        return len({layer.shapes for layer in self.layers}) == 1
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether parameters are coordinates, and not the kernels themselves."""
+        return any(layer.factors for layer in self.layers)
 
 
 def architecture_of(problem: LearningProblem) -> Architecture:
-    """The network of a learning problem.
-
-    Raises:
-        ValueError: a network on a grid or of varying width.
-    """
-    if problem.moving_grid is not None or problem.fixed_readout is not None:
-        raise ValueError(
-            "networks on a grid or of varying width have no PyTorch twin here; compare one width."
-        )
-    shapes = problem.field.shapes(problem.state_size, problem.hidden_size)
+    """The network of a learning problem."""
+    scale = problem.readout_scale
+    fixed = problem.fixed_readout
+    made: dict[tuple[int, bytes | None], LayerForm] = {}
+    layers = []
+    for k in range(problem.layers):
+        layer = problem.layer(k)
+        carrier = problem.carried(np.eye(problem.widths[k]), k).T if not problem.is_still else None
+        key = (id(layer), None if carrier is None else carrier.tobytes())
+        if key not in made:
+            ones = layer.effective(np.ones(layer.size))
+            is_scaled = bool((layer.measure != 1.0).any())
+            made[key] = LayerForm(
+                shapes=tuple(layer.shapes.items()),
+                factors=tuple(_nested(part) for part in ones.values()) if is_scaled else (),
+                measure=_nested(layer.measure) if is_scaled else (),
+                transfer=None if layer.transfer is None else _nested(layer.transfer),
+                carrier=None if carrier is None else _nested(carrier),
+            )
+        layers.append(made[key])
     return Architecture(
         field=problem.field.name,
         activation=problem.activation.name,
         inputs=int(problem.dataset.inputs.shape[1]),
         outputs=problem.outputs,
-        width=problem.state_size,
-        hidden=problem.hidden_size,
-        shapes=tuple(shapes.items()),
-        layers=problem.layers,
+        widths=problem.widths,
+        layers=tuple(layers),
         substeps=problem.substeps,
         horizon=float(problem.horizon),
         a=tuple(tuple(map(float, row)) for row in problem.scheme.a),
         b=tuple(map(float, problem.scheme.b)),
         trained_readout=problem.trained_readout,
+        readout_weight=None if fixed is None else _nested(fixed),
+        readout_scale=_nested(scale) if problem.trained_readout and (scale != 1.0).any() else (),
     )
+
+
+def _nested(array: NDArray) -> Nested:
+    """An array in plain values."""
+    if array.ndim == 1:
+        return tuple(array.tolist())
+    return tuple(_nested(row) for row in array)
 
 
 class Network(torch.nn.Module):
@@ -159,30 +213,53 @@ class Network(torch.nn.Module):
         super().__init__()
         self.architecture = architecture
         generator = torch.Generator().manual_seed(seed)
-
-        def draw(shape: tuple[int, ...], fan_in: int) -> Tensor:
-            # drawn in float64, so that both precisions start at the same point
-            numbers = torch.rand(shape, generator=generator, dtype=torch.float64)
-            return ((2 * numbers - 1) / math.sqrt(fan_in)).to(dtype)
-
-        fan_in = 1
-        for name, shape in architecture.shapes:
-            fan_in = shape[-1] if len(shape) == 2 else fan_in  # a bias has that of its matrix
-            drawn = draw((architecture.layers, *shape), fan_in)
-            value = scale / architecture.horizon * drawn
-            self.register_parameter(name, torch.nn.Parameter(value))
-        width, outputs = architecture.width, architecture.outputs
+        size = scale / architecture.horizon
+        drawn = [_drawn(layer, generator, size) for layer in architecture.layers]
+        prefix = "scaled_" if architecture.is_scaled else ""
+        self._names: list[list[str]] = []  # of the parameters, by control, then by layer
+        for name, _ in architecture.layers[0].shapes:
+            values = [layer[name] for layer in drawn]
+            if architecture.is_stacked:
+                values, names = [torch.stack(values)], [f"{prefix}{name}"]
+            else:
+                names = [f"{prefix}{name}_{k}" for k in range(len(values))]
+            for called, value in zip(names, values, strict=True):
+                self.register_parameter(called, torch.nn.Parameter(value.to(dtype)))
+            self._names.append(names)
+        self._register_grid(dtype)
+        width, outputs = architecture.widths[-1], architecture.outputs
         if architecture.trained_readout:
-            self.readout_weight = torch.nn.Parameter(draw((outputs, width), width))
-            self.readout_bias = torch.nn.Parameter(draw((outputs,), width))
+            weight = _uniform((outputs, width), width, generator)
+            self.readout_weight = torch.nn.Parameter(weight.to(dtype))
+            bias = _uniform((outputs,), width, generator)
+            self.readout_bias = torch.nn.Parameter(bias.to(dtype))
         else:
-            self.register_buffer("readout_weight", torch.eye(outputs, width, dtype=dtype))
+            fixed = torch.eye(outputs, width, dtype=dtype)
+            if architecture.readout_weight is not None:
+                fixed = torch.tensor(architecture.readout_weight, dtype=dtype)
+            self.register_buffer("readout_weight", fixed)
             self.register_buffer("readout_bias", torch.zeros(outputs, dtype=dtype))
+
+    def _register_grid(self, dtype: torch.dtype) -> None:
+        """What is no part of a state_dict: factors, interpolations, and the read-out's scale."""
+
+        def keep(name: str, value: Nested | None) -> None:
+            if value:  # torch.export cannot have buffers that are None
+                self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
+
+        form = self.architecture
+        for k, layer in enumerate(form.layers):
+            for j, factor in enumerate(layer.factors):
+                keep(f"factor_{j}_{k}", factor)
+            keep(f"measure_{k}", layer.measure)
+            keep(f"transfer_{k}", layer.transfer)
+            keep(f"carrier_{k}", layer.carrier)
+        keep("readout_scale", form.readout_scale)
 
     @property
     def controls(self) -> dict[str, Tensor]:
-        """Parameters of the layers by name, each (K, *shape)."""
-        return {name: self.get_parameter(name) for name, _ in self.architecture.shapes}
+        """Parameters of the layers by name: each (K, *shape), or one per layer."""
+        return {name: self.get_parameter(name) for names in self._names for name in names}
 
     @property
     def readout_parameters(self) -> list[torch.nn.Parameter]:
@@ -190,12 +267,27 @@ class Network(torch.nn.Module):
         names = ("readout_weight", "readout_bias") if self.architecture.trained_readout else ()
         return [self.get_parameter(name) for name in names]
 
+    def by_layer(self) -> list[list[Tensor]]:
+        """Controls of every layer, in their order in u."""
+        if self.architecture.is_stacked:
+            parts = [self.get_parameter(names[0]).unbind(0) for names in self._names]
+        else:
+            parts = [tuple(self.get_parameter(n) for n in names) for names in self._names]
+        return [list(layer) for layer in zip(*parts, strict=True)]
+
+    def measures(self) -> list[Tensor | None]:
+        """Of every layer, (m,): what |u_j| counts; None where that is 1."""
+        layers = enumerate(self.architecture.layers)
+        return [self.get_buffer(f"measure_{k}") if form.measure else None for k, form in layers]
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (P, M)."""
         return self.read(self.flow(inputs)[-1])
 
     def read(self, states: Tensor) -> Tensor:
-        """Outputs (P, M) of states (P, D)."""
+        """Outputs (P, M) of states (P, D) on the last grid."""
+        if self.architecture.readout_scale:
+            states = states * self.get_buffer("readout_scale")
         return _linear(states, self.readout_weight, self.readout_bias)
 
     def flow(self, inputs: Tensor, observe: Observer | None = None) -> list[Tensor]:
@@ -203,40 +295,61 @@ class Network(torch.nn.Module):
 
         Args:
             inputs: (P, d0).
-            observe: called with the states at every stage of the scheme and the weight tau b_i
-                that it has in an integral over the horizon.
+            observe: called with the states at every stage of the scheme, carried to the last grid,
+                and the weight tau b_i that they have in an integral over the horizon.
         """
         form = self.architecture
-        x = torch.nn.functional.pad(inputs, (0, form.width - form.inputs))
-        parts = [value.unbind(0) for value in self.controls.values()]
-        names = [name for name, _ in form.shapes]
+        x = torch.nn.functional.pad(inputs, (0, form.widths[0] - form.inputs))
         states = [x]
-        for layer in zip(*parts, strict=True):
-            x = self._layer(x, dict(zip(names, layer, strict=True)), observe)
+        for k, parts in enumerate(self.by_layer()):
+            x = self._layer(k, x, parts, observe)
             states.append(x)
         return states
 
-    def _layer(self, x: Tensor, controls: Weights, observe: Observer | None) -> Tensor:
+    def _layer(self, k: int, x: Tensor, parts: list[Tensor], observe: Observer | None) -> Tensor:
         form = self.architecture
+        layer = form.layers[k]
+        if layer.factors:
+            parts = [self.get_buffer(f"factor_{j}_{k}") * part for j, part in enumerate(parts)]
+        controls = {name: part for (name, _), part in zip(layer.shapes, parts, strict=True)}
         rate, s = RATES[form.field], ACTIVATIONS[form.activation]
+        transfer, carrier = (
+            None if value is None else self.get_buffer(f"{name}_{k}")
+            for name, value in (("transfer", layer.transfer), ("carrier", layer.carrier))
+        )
         tau = form.step / form.substeps
         for _ in range(form.substeps):
             slopes: list[Tensor] = []
             for row, weight in zip(form.a, form.b, strict=True):
                 stage = _combine(x, tau, row[: len(slopes)], slopes)
                 if observe is not None and weight != 0.0:
-                    observe(stage, tau * weight)
+                    observe(stage if carrier is None else _linear(stage, carrier), tau * weight)
                 slopes.append(rate(stage, controls, s))
-            x = _combine(x, tau, form.b, slopes)
+            x = _combine(x if transfer is None else _linear(x, transfer), tau, form.b, slopes)
         return x
 
     def trajectory(self, inputs: Tensor) -> Tensor:
-        """States (K+1, P, D)."""
+        """States (K+1, P, D), of one width; see `flow` for others."""
         return torch.stack(self.flow(inputs))
 
     def decisions(self) -> Array:
         """Controls, layer by layer, then the read-out if it is trained, in one vector."""
-        return decisions_of(self, {n: p.detach().cpu().numpy() for n, p in self.named_parameters()})
+        return self._joined(lambda p: p.detach())
+
+    def gradient(self) -> Array:
+        """The same of what `backward` left; zero where it left nothing."""
+        return self._joined(lambda p: torch.zeros_like(p) if p.grad is None else p.grad)
+
+    def _joined(self, of: Callable[[Tensor], Tensor]) -> Array:
+        parts: list[Tensor] = []
+        if self.architecture.is_stacked:
+            rows = [of(self.get_parameter(names[0])).flatten(1) for names in self._names]
+            parts.append(torch.cat(rows, dim=1).flatten())
+        else:
+            for layer in zip(*self._names, strict=True):
+                parts += [of(self.get_parameter(name)).flatten() for name in layer]
+        parts += [of(parameter).flatten() for parameter in self.readout_parameters]
+        return torch.cat(parts).cpu().numpy().astype(np.float64)
 
     def set_decisions(self, decisions: Array) -> None:
         """The inverse of `decisions`.
@@ -244,32 +357,35 @@ class Network(torch.nn.Module):
         Raises:
             ValueError: a vector of another size.
         """
-        form = self.architecture
-        sizes = [int(np.prod(shape)) for _, shape in form.shapes]
-        total = form.layers * sum(sizes)
         readout = [parameter.numel() for parameter in self.readout_parameters]
-        if decisions.shape != (total + sum(readout),):
+        expected = (sum(layer.size for layer in self.architecture.layers) + sum(readout),)
+        if decisions.shape != expected:
             raise ValueError(
-                f"decisions have shape {decisions.shape}, expected ({total + sum(readout)},): "
+                f"decisions have shape {decisions.shape}, expected {expected}: "
                 "all controls, layer by layer, then the read-out if it is trained."
             )
-        table = decisions[:total].reshape(form.layers, sum(sizes))
-        ends = np.cumsum(sizes)
-        parts = np.split(table, ends[:-1], axis=1)
-        parts += np.split(decisions[total:], np.cumsum(readout)[:-1]) if readout else []
+        start = 0
         with torch.no_grad():
-            everything = [*self.controls.values(), *self.readout_parameters]
-            for parameter, part in zip(everything, parts, strict=True):
-                parameter.copy_(torch.from_numpy(part.reshape(parameter.shape).copy()))
+            targets = [part for layer in self.by_layer() for part in layer]
+            for target in (*targets, *self.readout_parameters):
+                part = decisions[start : start + target.numel()].reshape(target.shape)
+                target.copy_(torch.from_numpy(part.copy()))
+                start += target.numel()
 
 
-def decisions_of(network: Network, parameters: Mapping[str, NDArray]) -> Array:
-    """Parameters by name as one vector: a gradient, or the parameters themselves."""
-    form = network.architecture
-    rows = [np.asarray(parameters[name]).reshape(form.layers, -1) for name, _ in form.shapes]
-    names = ("readout_weight", "readout_bias") if form.trained_readout else ()
-    readout = [np.asarray(parameters[name]).ravel() for name in names]
-    return np.concatenate([np.hstack(rows).ravel(), *readout]).astype(np.float64)
+def _drawn(layer: LayerForm, generator: torch.Generator, size: float) -> dict[str, Tensor]:
+    """Initial controls of a layer; a bias has the fan in of its matrix."""
+    drawn, fan_in = {}, 1
+    for name, shape in layer.shapes:
+        fan_in = shape[-1] if len(shape) == 2 else fan_in
+        drawn[name] = size * _uniform(shape, fan_in, generator)
+    return drawn
+
+
+def _uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Tensor:
+    # in float64 whatever the network's, so that both precisions start at the same point
+    numbers = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return (2 * numbers - 1) / math.sqrt(fan_in)
 
 
 def _combine(x: Tensor, tau: float, weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:

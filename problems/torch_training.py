@@ -25,7 +25,7 @@ from ocp.interrupt import Request, interruptible
 from problems.learning import Array, LearningProblem
 from problems.pytorch import torch
 from problems.torch_costs import DiscreteCost, cost_of
-from problems.torch_models import Architecture, Network, Tensor, architecture_of, decisions_of
+from problems.torch_models import Architecture, Network, Tensor, architecture_of
 from problems.torch_optimizers import SCHEDULES, Optimizer
 
 RECORD_RATIO = 1.03  # between the counts of neighbouring records, once they are more than one apart
@@ -283,11 +283,7 @@ class _Run:
         terms = cost.terms(network, self._inputs, self._targets)
         total = torch.stack(list(terms.values())).sum()
         total.backward()
-        named = {
-            name: np.zeros(p.shape) if p.grad is None else p.grad.numpy()
-            for name, p in network.named_parameters()
-        }
-        gradient = float(np.linalg.norm(decisions_of(network, named)))
+        gradient = float(np.linalg.norm(network.gradient()))
         with torch.no_grad():
             error = cost.error(network(self._inputs), self._targets)
             energy = sum(u.square().sum().item() for u in network.controls.values())
@@ -335,10 +331,18 @@ class _Run:
 
 
 def _project(network: Network, bound: float | None) -> None:
-    if bound is not None:
-        with torch.no_grad():
-            for control in network.controls.values():
-                control.clamp_(-bound, bound)
+    """Onto |u_j| <= bound, each counted by its measure."""
+    if bound is None:
+        return
+    with torch.no_grad():
+        for layer, measure in zip(network.by_layer(), network.measures(), strict=True):
+            start = 0
+            for part in layer:
+                limit = torch.full_like(part, bound)
+                if measure is not None:
+                    limit = limit * measure[start : start + part.numel()].reshape(part.shape)
+                part.clamp_(-limit, limit)
+                start += part.numel()
 
 
 @contextmanager

@@ -13,7 +13,10 @@ from problems.datasets import Dataset
 from problems.interpolation import minimal_norm
 from problems.learning import LearningProblem
 from problems.losses import CROSS_ENTROPY, HINGE, LOGISTIC, LOSSES
-from problems.regularizers import H1, PENALTIES
+from problems.moving_grid import moving_grid
+from problems.regularizers import H1, L1_PENALTY, L2, PENALTIES
+from problems.solution_file import save_solution
+from problems.spatial_grid import RULES
 from problems.training import train
 from problems.vector_fields import ACTIVATIONS, BOTTLENECK, FIELDS, TANH
 
@@ -24,7 +27,6 @@ from problems.torch_export import export  # noqa: E402
 from problems.torch_models import (  # noqa: E402
     Network,
     architecture_of,
-    decisions_of,
     from_solution,
     to_solution,
 )
@@ -48,25 +50,48 @@ def generated(seed):
         targets = np.sign(targets)
     if loss is CROSS_ENTROPY:
         targets = np.eye(outputs)[rng.integers(outputs, size=samples)]
+    layers = int(rng.integers(1, 6))
+    grids = {} if rng.integers(3) else generated_grids(rng, inputs, outputs, layers)
     problem = LearningProblem(
         Dataset("generated", rng.standard_normal((samples, inputs)), targets),
         field=field,
         activation=draw(ACTIVATIONS.values()),
-        width=max(inputs, outputs) + int(rng.integers(3)),
+        width=None if "moving_grid" in grids else max(inputs, outputs) + int(rng.integers(3)),
         hidden=int(rng.integers(1, 4)) if field is BOTTLENECK else None,
         horizon=float(rng.uniform(0.3, 3)),
-        layers=int(rng.integers(1, 6)),
-        scheme=draw(SCHEMES),
-        substeps=int(rng.integers(1, 4)),
+        layers=layers,
+        scheme=EULER if "moving_grid" in grids else draw(SCHEMES),
+        substeps=1 if "moving_grid" in grids else int(rng.integers(1, 4)),
         loss=loss,
         terminal=float(rng.uniform(0.1, 2)),
         tracking=float(rng.choice([0.0, 0.7])),
         weight_decay=float(rng.choice([0.0, 0.03, 1.0])),
-        penalty=draw(PENALTIES.values()),
-        trained_readout=bool(rng.integers(2)),
+        penalty=draw([L2, L1_PENALTY] if "moving_grid" in grids else PENALTIES.values()),
+        trained_readout="fixed_readout" not in grids and bool(rng.integers(2)),
         readout_decay=draw([None, 0.0, 0.2]),
+        **grids,
     )
     return problem, rng.standard_normal(problem.staged.decision_size)
+
+
+def generated_grids(rng, inputs, outputs, layers):
+    """Widths that change along depth: features without a grid, or functions with a quadrature."""
+    widths = [int(n) for n in rng.integers(max(inputs, outputs), 6, layers + 1)]
+    if rng.integers(2):
+        widths[0] = max(widths[0], inputs)
+        return {"moving_grid": moving_grid(widths, layers)}
+    widths[0] = inputs
+    rule = RULES["midpoint" if inputs == 1 else "trapezoid"]
+    grid = moving_grid(widths, layers, rule)
+    if rng.integers(2):
+        return {"moving_grid": grid}
+    return {"moving_grid": grid, "fixed_readout": rng.standard_normal((outputs, widths[-1]))}
+
+
+def plain():
+    """A generated problem of one width without a grid."""
+    problems = (generated(seed)[0] for seed in range(CONFIGURATIONS))
+    return next(p for p in problems if p.moving_grid is None and p.layers > 1)
 
 
 def cost_and_gradient(problem, decisions):
@@ -88,7 +113,7 @@ def test_cost_and_gradient_are_those_of_the_stages(first):
         network.set_decisions(decisions)
         cost = cost_of(problem)(network, *tensors(problem))
         cost.backward()
-        found = decisions_of(network, {n: p.grad.numpy() for n, p in network.named_parameters()})
+        found = network.gradient()
         expected, gradient = cost_and_gradient(problem, decisions)
         assert cost.item() == pytest.approx(expected, rel=EQUAL, abs=EQUAL), seed
         size = np.maximum(gradient.terms, 1.0)
@@ -105,6 +130,10 @@ def test_every_choice_is_among_the_generated_configurations():
     assert {(p.scheme.name, p.substeps) for p in problems} == {
         (scheme.name, substeps) for scheme in SCHEMES for substeps in (1, 2, 3)
     }
+    moving = [p for p in problems if p.moving_grid is not None]
+    assert {p.field.name for p in moving if not p.has_one_width} == set(FIELDS)
+    assert {p.moving_grid.grid(0).is_index for p in moving} == {False, True}
+    assert {p.fixed_readout is None for p in moving} == {False, True}
     assert {(p.penalty.name, p.trained_readout) for p in problems} == {
         (name, trained) for name in PENALTIES for trained in (False, True)
     }
@@ -112,8 +141,7 @@ def test_every_choice_is_among_the_generated_configurations():
 
 @pytest.fixture(scope="module")
 def solution():
-    problem, _ = generated(3)
-    return train(replace(problem, loss=LOSSES["squared"], activation=TANH, trained_readout=True))
+    return train(replace(plain(), loss=LOSSES["squared"], activation=TANH, trained_readout=True))
 
 
 def test_outputs_and_states_of_new_points_are_those_of_the_solution(solution):
@@ -144,6 +172,27 @@ def test_a_state_dict_has_the_arrays_of_a_solution_file(solution, tmp_path):
     assert (other.decisions() == network.decisions()).all()
 
 
+def test_where_widths_vary_a_state_dict_has_one_array_per_layer(tmp_path):
+    data = Dataset("points", np.array([[0.5, -1.0], [1.0, 0.3]]), np.array([[1.0], [-1.0]]))
+    problem = LearningProblem(data, layers=3, moving_grid=moving_grid((2, 4, 3, 3), 3))
+    solved = train(problem)
+    save_solution(tmp_path / "solution.npz", solved)
+    network = from_solution(solved)
+    state = network.state_dict()
+    with np.load(tmp_path / "solution.npz") as file:
+        for name in state:
+            assert (state[name].numpy() == file[name]).all()
+    assert {f"{name}_{k}" for name in "wb" for k in range(3)} < set(state)
+    again = to_solution(network, problem)
+    assert again.solution.objective == solved.solution.objective
+    export(solved, tmp_path / "model.pt2")
+    moved = torch.export.load(tmp_path / "model.pt2").module()(torch.tensor(data.inputs))
+    assert (
+        np.abs(moved.detach().numpy() - network(torch.tensor(data.inputs)).detach().numpy()).max()
+        <= EQUAL
+    )
+
+
 def test_single_precision_is_near(solution):
     inputs, targets = tensors(solution.problem, torch.float32)
     network = from_solution(solution, dtype=torch.float32)
@@ -153,14 +202,14 @@ def test_single_precision_is_near(solution):
 
 
 def test_a_fixed_readout_has_no_parameters():
-    problem = replace(generated(3)[0], trained_readout=False)
+    problem = replace(plain(), trained_readout=False)
     network = Network(architecture_of(problem))
     assert {name for name, _ in network.named_parameters()} == set(network.controls)
     assert len(network.decisions()) == problem.staged.decision_size
 
 
 def test_the_initial_function_of_a_homogeneous_field_does_not_depend_on_the_horizon():
-    problem = replace(generated(3)[0], field=FIELDS["inside"], loss=LOSSES["squared"])
+    problem = replace(plain(), field=FIELDS["inside"], loss=LOSSES["squared"])
     inputs, _ = tensors(problem)
     outputs = [
         Network(architecture_of(replace(problem, horizon=t)), seed=4)(inputs) for t in (1.0, 100.0)
@@ -197,14 +246,14 @@ def test_what_has_no_counterpart_is_refused(solution, tmp_path):
         cost_of(minimal_norm(problem))
     with pytest.raises(ValueError, match=r"shape .*, expected .*layer by layer"):
         from_solution(solution).set_decisions(np.zeros(3))
-    with pytest.raises(ValueError, match=r"layers is .*, expected"):
+    with pytest.raises(ValueError, match=r"widths is .*, expected"):
         to_solution(from_solution(solution), replace(problem, layers=problem.layers + 1))
     with pytest.raises(ValueError, match=r"\.pt2; change the name"):
         export(solution, tmp_path / "model.onnx")
 
 
 def test_the_rate_of_the_control_needs_more_than_one_layer_and_counts_nothing_on_one():
-    problem = replace(generated(3)[0], layers=1, penalty=H1)
+    problem = replace(plain(), layers=1, penalty=H1)
     network = Network(architecture_of(problem))
     expected, _ = cost_and_gradient(problem, network.decisions())
     assert cost_of(problem)(network, *tensors(problem)).item() == pytest.approx(expected, rel=EQUAL)

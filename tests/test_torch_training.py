@@ -17,7 +17,6 @@ from problems.training import train
 torch = pytest.importorskip("torch")
 
 from problems.torch_costs import cost_of, tensors  # noqa: E402
-from problems.torch_models import decisions_of  # noqa: E402
 from problems.torch_optimizers import (  # noqa: E402
     ADAM,
     ADAMW,
@@ -53,7 +52,7 @@ def gradient(problem, network):
     cost = cost_of(problem)(network, *tensors(problem))
     network.zero_grad()
     cost.backward()
-    return decisions_of(network, {n: p.grad.numpy() for n, p in network.named_parameters()})
+    return network.gradient()
 
 
 def test_a_step_of_gradient_descent_goes_down_the_gradient_by_its_rate(problem):
