@@ -7,11 +7,10 @@
     probability sigmoid(z) under the logistic loss, shared out to sum 1 for more than two classes;
                 softmax(z) under cross-entropy
 
-Parameters have the names of the command line, classes its encoding. Three defaults differ: inputs,
-and the targets of a regression, are standardized; the loss of a classifier is cross-entropy; the
-method is matrix-free, which fits whatever comes, small or large, in little memory, and gives way to
-shooting where a loss or penalty has kinks. A fit whose optimum is not certified warns and keeps the
-best point. Scikit-learn comes with the extra `data`.
+Parameters have the names of the command line, classes its encoding. Two defaults differ: inputs,
+and the targets of a regression, are standardized, and the loss of a classifier is cross-entropy.
+A fit whose optimum is not certified warns and keeps the best point. Scikit-learn comes with the
+extra `data`.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ class _TurnpikeEstimator(BaseEstimator):
         standardize: bool = True,
         starts: int = 1,
         random_state: int | np.random.RandomState | None = 0,
-        method: str = "matrix-free",
+        method: str = "auto",
         tolerance: float = 1e-8,
         max_iterations: int = 3000,
         time_limit: float | None = None,

@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from ocp import Method, SolveOptions, Status
+from ocp import SolveOptions, Status
 from problems.datasets import LOSSES, RawData, class_columns, encode, load, standardize
 from problems.estimators import TurnpikeClassifier, TurnpikeRegressor
 from problems.learning import LearningProblem
@@ -286,7 +286,7 @@ def test_a_seed_is_that_of_the_command_line_and_a_generator_gives_another_every_
     model = TurnpikeClassifier(loss="squared", layers=3, random_state=5).fit(
         raw.inputs, raw.targets[0]
     )
-    expected = train(problem, seed=5, options=SolveOptions(method=Method.MATRIX_FREE))
+    expected = train(problem, seed=5)
     assert np.array_equal(model.solution_.states, expected.states)
     generator = np.random.RandomState(0)
     first, second = (small(max_iterations=2, random_state=generator) for _ in range(2))
