@@ -37,6 +37,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from ocp import MultiStart, multi_start, rollout
 from problems.datasets import Dataset, encode, load, standardize
@@ -95,10 +96,10 @@ class Parameters:
     rates: tuple[float, ...] = (0.03, 0.1)
     minibatches: tuple[int, ...] = (1, 3)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    evaluations: int = 2000
+    evaluations: int = 1000
     starts: int = 10  # of the minimal-norm problem
     interpolates: float = 1e-4  # E at which a run counts as interpolating
-    linear_evaluations: int = 4000
+    linear_evaluations: int = 2000
     linear_rate: float = 0.2  # of gradient descent, half of that with minibatches
     linear_scales: tuple[float, ...] = (0.1, 1.0, 10.0)
     end_point: float = 1e-6  # relative, of the one-layer prediction
@@ -341,7 +342,11 @@ def draw(rows: Sequence[tuple], path: Path) -> None:
                 label=f"rate {rate:g}, {parts} minibatch{'es' if parts > 1 else ''}",
             )
         axes.axhline(1.0, color="#222222", lw=1, ls="--")
+        scales = sorted({row[5] for row in rows})
         axes.set(xscale="log", yscale="log", title=name, xlabel="initial scale")
+        axes.set_xlim(scales[0] / 1.5, scales[-1] * 2)
+        axes.set_xticks(scales, [f"{scale:g}" for scale in scales], minor=False)
+        axes.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel(r"$|v_{SGD}|^2\,/\,|v^*|^2$, median and range")
     panels[-1].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=170)

@@ -149,6 +149,19 @@ def test_bounds_leave_out_what_knows_no_bounds(compare):
     assert "l-bfgs" in result["not_applicable"]
 
 
+def test_networks_of_several_widths_are_compared_and_their_runs_are_models(compare):
+    line = f"{SMALL} --widths 2,3,3,2 --rates 0.1 --repeats 1"
+    code, out, _ = compare(f"{line} --optimizers adam --save S --json")
+    run = json.loads(out)["optimizers"][0]["runs"][0]
+    assert code == 0
+    file = "S/adam-rate-0.1-seed-0.npz"
+    with np.load(file) as arrays:
+        assert arrays["w_0"].shape == (3, 2)
+    result = json.loads(compare(f"{line} --optimizers none --model {file} --json")[1])
+    assert result["model"]["objective"] == pytest.approx(run["objective"], rel=1e-12)
+    assert set(result["model"]["improvements"]) == {"in full"}
+
+
 def test_a_reference_that_is_not_solved_is_exit_code_1(compare):
     code, out, _ = compare(f"{SMALL} --optimizers none --max-iterations 1 --json")
     assert code == 1
