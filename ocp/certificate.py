@@ -28,6 +28,7 @@ import numpy as np
 from scipy.linalg import null_space
 from scipy.optimize import lsq_linear
 
+from ocp.compression import compress
 from ocp.condensing import (
     Linearization,
     ReducedGradient,
@@ -473,6 +474,12 @@ class _Conditions:
         others = jacobian[~single][:, free]
         if not free.any():
             return _Curvature(None, True, 0)
+        if size > DENSE_LIMIT and free.all() and not others.size:
+            found = compress(self.linearization, self.costates, self.multipliers.rows)
+            if found is not None and np.isfinite(found.inner.matrix).all():
+                eigenvalue = found.smallest_eigenvalue()
+                largest = float(np.abs(found.inner.matrix).max())
+                return _Curvature(eigenvalue, eigenvalue >= -CURVATURE * largest, size)
         if size > SIZE_LIMIT or (
             size > DENSE_LIMIT and self._has_cheaper_pivots(free, len(others))
         ):

@@ -21,6 +21,7 @@ from functools import cache
 
 import numpy as np
 
+from ocp.compression import directions
 from ocp.stages import StagedProblem
 from ocp.trajectory import decision_bounds
 
@@ -90,23 +91,32 @@ class Choice:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a problem; the largest where they vary."""
+    """Sizes of a problem; the largest where they vary.
+
+    Args:
+        members, state, control, intervals, decisions: their numbers.
+        dense: rows of the dense Hessian, which is compressed in wide stages.
+    """
 
     members: int
     state: int
     control: int
     intervals: int
     decisions: int
+    dense: int
 
     @classmethod
     def of(cls, staged: StagedProblem) -> Sizes:
         """Sizes of a staged problem."""
+        control = max(stage.control_size for stage in staged.stages)
+        compressed = directions(staged) if control > MOST_SPARSE else None
         return cls(
             staged.members,
             max(stage.state_size for stage in staged.stages),
-            max(stage.control_size for stage in staged.stages),
+            control,
             staged.intervals,
             staged.decision_size,
+            staged.decision_size if compressed is None else compressed,
         )
 
     def seconds(self, method: Method, machine: Machine = TYPICAL) -> float:
@@ -118,7 +128,8 @@ class Sizes:
             product = 8.0 * self.intervals * self.members * (self.state + 1)
             flops = PRODUCTS * product * (self.state + self.control)
         else:
-            flops = stacked * float(self.decisions) ** 2 + float(self.decisions) ** 3 / 3
+            size = float(self.dense if method is Method.CONDENSED else self.decisions)
+            flops = stacked * size**2 + size**3 / 3
         if method is Method.SHOOTING:
             return SPARSE * flops / machine.flops
         calls = CALLS[method.value] * self.intervals
@@ -136,7 +147,7 @@ class Sizes:
         gradient = GRADIENT_CALLS * calls + SLOWED * products / TYPICAL.flops
         if method is not Method.CONDENSED:
             return max(1.0, EVALUATION * self.seconds(method) / gradient)
-        stacked, size = self.members * self.state, float(self.decisions)
+        stacked, size = self.members * self.state, float(self.dense)
         flops = stacked * size**2 + size**3 / 3
         memory = stacked * self.intervals * size * PER_ENTRY
         return (STEP_CALLS * calls + SLOWED * flops / TYPICAL.flops + memory) / gradient
@@ -219,7 +230,7 @@ def choose(staged: StagedProblem, wanted: Method = Method.AUTO) -> Choice:
         method
         for method in (Method.CONDENSED, Method.RICCATI, Method.MATRIX_FREE)
         if restriction(staged, method) is None
-        and (method is not Method.CONDENSED or 32.0 * sizes.decisions**2 <= MOST_BYTES)
+        and (method is not Method.CONDENSED or 32.0 * sizes.dense**2 <= MOST_BYTES)
     ]
     if not candidates:
         return Choice(Method.SHOOTING, "Multiple shooting: the dense Hessian would not fit.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ocp.compression import compress
 from ocp.condensing import Linearization, Multipliers, reduced_hessian
 from ocp.equality import minimize_with_equations
 from ocp.matrix_free import ProductCurvature
@@ -44,7 +45,10 @@ def dense_model(
     multipliers: Multipliers,
     free: NDArray[np.bool_],
 ) -> Model:
-    """The reduced Hessian in the free decisions."""
+    """The reduced Hessian in the free decisions; of wide stages, the directions that it bends."""
+    compressed = compress(linearization, costates, multipliers) if free.all() else None
+    if compressed is not None:
+        return compressed
     hessian = reduced_hessian(linearization, costates, multipliers)
     return DenseCurvature(hessian if free.all() else hessian[np.ix_(free, free)])
 
