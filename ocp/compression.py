@@ -7,7 +7,7 @@ decisions, states eliminated, is
 
 and F sees of the control of stage k only the span of the rows of B_k = dPhi_k / du and of
 S_k = d^2 L_k / dx du of all members, N (n_k + n_{k+1}) directions at most. With an orthonormal
-basis Q_k of them, exactly
+basis Q_k of them (at the start, where the state is given, the rows of B_0 are enough), exactly
 
     H = Q (Q^T H Q) Q^T + sum_k c_k (1 - Q_k Q_k^T),
 
@@ -49,7 +49,7 @@ def directions(staged: StagedProblem) -> int | None:
         in_control = (j >= n) & (j < n + m) & (i >= n) | (i >= n) & (i < n + m)
         if stage.function.local_size or in_control.any():
             return None
-        total += min(members * (n + after), m)
+        total += min(members * (after if k == 0 else n + after), m)
     if not all(_is_diagonal(term) for term in staged.shared):
         return None
     return total if total <= PAYS * staged.decision_size else None
@@ -82,7 +82,9 @@ def compress(
         blocks.append((l_xx, l_xw[:, :, m:], l_ww[m:, m:]))
         if k < staged.intervals:
             by_control = values.transition[:, :, n : n + m]
-            rows = np.vstack([by_control.reshape(-1, m), l_xw[:, :, :m].reshape(-1, m)])
+            rows = by_control.reshape(-1, m)
+            if k > 0:
+                rows = np.vstack([rows, l_xw[:, :, :m].reshape(-1, m)])
             rows = rows[np.abs(rows).max(axis=1, initial=0.0) > 0]
             basis = np.linalg.qr(rows.T)[0]
             bases.append(basis)

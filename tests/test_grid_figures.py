@@ -6,7 +6,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from problems.datasets import Dataset
-from problems.figures import draw_kernel, draw_space_time, draw_widths, grid_page, save_figure
+from problems.figures import (
+    draw_kernel,
+    draw_space_time,
+    draw_widths,
+    grid_page,
+    save_convergence,
+    save_figure,
+    save_reconstructions,
+)
 from problems.learning import LearningProblem
 from problems.moving_grid import MovingGrid, moving_grid
 from problems.space_time import space_time_problem
@@ -58,6 +66,23 @@ def test_a_kernel_is_drawn_over_both_of_its_grids():
     draw_kernel(solution, 0, axes)
     assert np.array_equal(axes.collections[0].get_array(), solution.layer_weights[0]["w"])
     assert "(4 x 6)" in axes.get_title()
+
+
+def test_reconstructions_show_images_their_codes_and_what_becomes_of_them(tmp_path):
+    values = np.random.default_rng(0).uniform(size=(3, 4, 4))
+    grid = moving_grid([16, 4, 16], 2, lambda size: square(midpoint, size))
+    solution = train(space_time_problem(values, values.reshape(3, 16), grid, layers=2))
+    save_reconstructions(solution, tmp_path / "codes.png", columns=2)
+    with Image.open(tmp_path / "codes.png") as page:
+        assert page.size[1] > page.size[0]
+    with pytest.raises(ValueError, match="suffix"):
+        save_reconstructions(solution, tmp_path / "codes")
+
+
+def test_errors_are_drawn_beside_the_predicted_slope(tmp_path):
+    nodes = np.array([8.0, 16.0, 32.0])
+    save_convergence({"J": (nodes, nodes**-2)}, tmp_path / "errors.svg", "nodes n", order=-2)
+    assert "predicted" in (tmp_path / "errors.svg").read_text()
 
 
 def test_bars_are_as_high_as_layers_are_wide():

@@ -7,6 +7,7 @@ error, `save_ladder_figure` a ladder, `plot_solution` any other control problem,
 from problems.figures.animation import flow_animation
 from problems.figures.comparisons import comparison_page, save_comparison_figure
 from problems.figures.control import plot_solution
+from problems.figures.convergence import save_convergence
 from problems.figures.ladders import ladder_page, save_ladder_figure
 from problems.figures.network import (
     draw_controls,
@@ -25,6 +26,7 @@ from problems.figures.space_time import (
     draw_widths,
     grid_animation,
     grid_page,
+    save_reconstructions,
 )
 from problems.figures.turnpike import (
     draw_decay,
@@ -57,8 +59,10 @@ __all__ = [
     "overview",
     "plot_solution",
     "save_comparison_figure",
+    "save_convergence",
     "save_figure",
     "save_ladder_figure",
+    "save_reconstructions",
     "save_score_figure",
     "save_turnpike_figure",
     "score_page",

@@ -26,11 +26,13 @@ from problems.figures.page import (
     FAINT,
     INK,
     Array,
+    check_figure_path,
     counted,
     finite,
     number,
     plain,
     replacing,
+    save_page,
     styled,
     symbol,
 )
@@ -143,9 +145,13 @@ def _draw_strips(solution: LearningSolution, figure: Figure, place: SubplotSpec)
         drawn.append(axes)
         if column:
             axes.set_ylabel("")
-    figure.colorbar(drawn[0].collections[0], ax=drawn, pad=0.01, aspect=28).outline.set_visible(
-        False
-    )
+    _bar(figure, drawn)
+
+
+def _bar(figure: Figure, panels: list[Axes]) -> None:
+    """One bar of colours for several panels of the same scale."""
+    bar = figure.colorbar(panels[0].collections[0], ax=panels, pad=0.01, aspect=28)
+    bar.outline.set_visible(False)
 
 
 def draw_space_time(
@@ -196,9 +202,7 @@ def _draw_images(solution: LearningSolution, figure: Figure, place: SubplotSpec)
             if column == 0:
                 axes.set_ylabel(f"sample {sample + 1}\n{_label(solution, sample)}")
             drawn.append(axes)
-    figure.colorbar(drawn[0].collections[0], ax=drawn, pad=0.01, aspect=28).outline.set_visible(
-        False
-    )
+    _bar(figure, drawn)
 
 
 def draw_image(grid: SpatialGrid, values: Array, axes: Axes, norm: Normalize | None = None) -> None:
@@ -265,6 +269,40 @@ def draw_widths(solution: LearningSolution, axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set(xlabel="layer", title="Widths along depth", ylim=(0, 1.1 * max(widths)))
+
+
+def save_reconstructions(
+    solution: LearningSolution, path: str | os.PathLike[str], columns: int = 8
+) -> None:
+    """Draw images, their codes in the narrowest layer, and what becomes of them at the end.
+
+    Args:
+        solution: of a network whose first and last grids are the same, on a rectangle.
+        path: of the figure.
+        columns: how many samples.
+
+    Raises:
+        ValueError: as `check_figure_path`.
+    """
+    check_figure_path(path, still=True)
+    problem, states = solution.problem, solution.trajectory.states
+    narrowest = int(np.argmin(problem.widths))
+    shown = [(0, "image"), (narrowest, "code"), (problem.layers, "reconstruction")]
+    samples = _spread(problem.samples, columns)
+
+    def page() -> Figure:
+        figure = Figure((1.15 * len(samples), 3.9), layout="constrained", facecolor="white")
+        panels = figure.subplots(len(shown), len(samples), squeeze=False)
+        for row, (k, word) in enumerate(shown):
+            norm = _normed([states[k]] if k == narrowest else [states[0]])
+            for axes, sample in zip(panels[row], samples, strict=True):
+                draw_image(_grid(solution, k), states[k][sample], axes, norm)
+            panels[row, 0].set_ylabel(f"{word}\n{counted(problem.widths[k], 'node')}")
+        error = number(float(solution.errors[-1]))
+        figure.suptitle(f"widths {_ends(problem.widths)}: E = {error}", fontsize=10)
+        return figure
+
+    save_page(page, Path(path))
 
 
 def grid_animation(solution: LearningSolution, path: str | os.PathLike[str]) -> None:
