@@ -6,10 +6,10 @@ The window ends a few 1 / mu before the horizon, where the free end begins to be
 where the control comes within FLOOR of its uncertainty |dL/du| / (2 lambda h), which is what is
 left of stationarity in units of the control. Split r into the modes of `problems.turnpike_rates`;
 the governing mode is the slowest that is excited. The window begins after the entry arc, from where
-on other modes and the states bend the slope by no more than a share of it: with several modes
-r_j the slope of sqrt(E) is sum_j mu_j r_j^2 / sum_j r_j^2, and sigma_j depends on the states. The
-strictest of RULES that leaves a window long enough is used. All of them look at the states and at
-the prediction's shape; none looks at the fitted slope.
+on other modes, states and control bend the slope by no more than a share of it: with several modes
+r_j the slope of sqrt(E) is sum_j mu_j r_j^2 / sum_j r_j^2, and sigma_j depends on state and control.
+The strictest of RULES that leaves a window long enough is used. All of them look at the states and
+at the prediction's shape; none looks at the fitted slope.
 """
 
 from __future__ import annotations
@@ -74,10 +74,15 @@ class Decay:
         ends = [self.problem.carried(x, k) for k, x in enumerate(self.trajectory.states)]
         return np.stack([(x @ weight.T + bias - targets).ravel() for x in ends])
 
-    def kernel_at(self, states: Array, layer: int) -> TangentKernel:
-        """How the residuals respond to a small control of a layer, at given states, (N, D)."""
-        problem, control = self.problem, None
-        if not (problem.activation.is_smooth or problem.field.is_linear_in_control):
+    def kernel_at(self, states: Array, layer: int, control: Array | None = None) -> TangentKernel:
+        """How the residuals respond to a change of a layer's control, at given states, (N, D).
+
+        Around 0 by default; along the ray of a late control if the field has a kink there.
+        """
+        problem = self.problem
+        if problem.field.is_linear_in_control:
+            control = None
+        elif control is None and not problem.activation.is_smooth:
             control = self.trajectory.controls[problem.layers // 2]
         return tangent_kernel(problem, states, self.trajectory.parameters, control, layer)
 
@@ -208,7 +213,11 @@ def _bend(decay: Decay, mode: int) -> Array:
     )
     from_modes = weights @ np.abs(discrete / discrete[mode] - 1)
     direction = rates.kernel.directions[:, mode]
-    response = np.array([decay.kernel_at(x, k).along(direction) for k, x in enumerate(states)])
+    kernels = [
+        decay.kernel_at(x, k, u)
+        for k, (x, u) in enumerate(zip(states, decay.trajectory.controls, strict=True))
+    ]
+    response = np.array([kernel.along(direction) for kernel in kernels])
     from_states = np.abs(response / rates.kernel.singular_values[mode] - 1)
     return from_modes + from_states
 

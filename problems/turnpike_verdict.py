@@ -28,6 +28,7 @@ from problems.turnpike_fit import Decay, Window
 SETTLED = 0.5  # a mode keeps this share of its response on the targets, or it collapses
 UNMOVED = 0.5  # share of the residual, squared, that no control moves, from which E has a plateau
 DECAYED = 1e-2  # of E(x(0)), below which a trajectory has reached its turnpike
+HALVED = 1.0  # E(T/2) / E(T) - 1, from which it is on its way there
 FALLS = 1e-3  # relative fall of E over the second half, above which it is seen to fall
 STALLED = 0.05  # likewise, below which it has stalled on what no control moves
 ZERO = 1e-8  # of E(x(0)), below which an error with a kink is 0
@@ -202,8 +203,8 @@ def _smooth(decay: Decay, window: Window, switching: Switching | None) -> Judgem
         )
     start, left = float(decay.errors[0]), float(decay.errors[-1])
     rate = float(decay.rates.discrete[window.mode])
-    is_shown = kernel.has_full_rank or window.reason is None
-    if is_settled and is_shown and left <= DECAYED * start:
+    is_moved = kernel.has_full_rank or (unmoved < UNMOVED and window.reason is None)
+    if is_settled and is_moved and (left <= DECAYED * start or fall >= HALVED):
         shown = "" if window.reason is None else f"; not fitted: {window.reason}"
         fits = (
             "every residual can be moved on its own"

@@ -271,6 +271,16 @@ def test_an_l1_penalty_switches_off_at_a_time_that_does_not_grow_with_the_horizo
     assert np.ptp(times) <= 0.2 + 1e-12
 
 
+def test_the_window_begins_where_the_control_is_small_enough_for_the_linearised_field():
+    # GELU outside moves down at 0.17 at most: the entry arc is long, and bends until u is small.
+    data = Dataset("far", np.array([[0.3, -0.5, 0.8]]), np.array([[-1.2]]))
+    settings = {"horizon": 20.0, "layers": 200, **TURNPIKE}
+    solution = train(LearningProblem(data, field=OUTSIDE, activation=GELU, **settings))
+    found = turnpike_report(solution)
+    assert found["entry_time"] > 5
+    assert found["fitted_rate"] == pytest.approx(found["predicted_discrete_rate"], rel=0.01)
+
+
 def test_controls_held_by_their_bound_do_not_hide_the_decay_after_them():
     solution = train(posed("moons", 4, bound=0.5, width=3))
     assert np.abs(solution.trajectory.control_array).max() == pytest.approx(0.5)
