@@ -7,7 +7,7 @@ where the control comes within FLOOR of its uncertainty |dL/du| / (2 lambda h), 
 left of stationarity in units of the control. Split r into the modes of `problems.turnpike_rates`;
 the governing mode is the slowest that is excited. The window begins after the entry arc, from where
 on other modes, states and control bend the slope by no more than a share of it: with several modes
-r_j the slope of sqrt(E) is sum_j mu_j r_j^2 / sum_j r_j^2, and sigma_j depends on state and control.
+the slope of sqrt(E) is sum_j mu_j r_j^2 / sum_j r_j^2, and sigma_j depends on state and control.
 The strictest of RULES that leaves a window long enough is used. All of them look at the states and
 at the prediction's shape; none looks at the fitted slope.
 """
