@@ -85,7 +85,7 @@ class Case:
 class Parameters:
     """Everything that the outcome depends on."""
 
-    linear: tuple[Case, ...] = (Case("moons", 3, 2, 1), Case("iris", 5, 5, 1))
+    linear: tuple[Case, ...] = (Case("moons", 3, 2, 1), Case("iris", 4, 5, 1))
     cases: tuple[Case, ...] = (
         Case("moons", 6, 4, 8),
         Case("circles", 6, 3, 8),

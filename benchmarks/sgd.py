@@ -97,7 +97,7 @@ class Parameters:
         Case("circles", 50, SQUARED),
         Case("spirals", 50, SQUARED),
     )
-    layers: int = 10
+    layers: int = 5
     weight_decay: float = 1e-2
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     starts: int = 6  # random ones of the reference
