@@ -8,7 +8,7 @@
                   distances; the same for losses whose infimum is not attained
     plateau       E stays above 0 while u -> 0: what is left of the residual moves with no control
     finite-time   E = 0, or every control is off, from some t_0 on: losses and penalties with kinks
-    none          the horizon is too short, or u = 0 does not hold the states
+    none          the horizon is too short, E rises again, or u = 0 does not hold the states
 
 Two kernels tell the first three apart, that of the states at the horizon and that of the same
 states moved onto the targets: where they collapse, the second has the lower rank.
@@ -31,6 +31,7 @@ DECAYED = 1e-2  # of E(x(0)), below which a trajectory has reached its turnpike
 HALVED = 1.0  # E(T/2) / E(T) - 1, from which it is on its way there
 FALLS = 1e-3  # relative fall of E over the second half, above which it is seen to fall
 STALLED = 0.05  # likewise, below which it has stalled on what no control moves
+RISES = 2.0  # times its least value so far: an error that ends above has left its turnpike
 ZERO = 1e-8  # of E(x(0)), below which an error with a kink is 0
 WIDTHS = 10.0  # likewise, in units of the width at which the kinks are rounded off
 LAST = 0.95  # of the horizon; what arrives later has not been kept
@@ -197,11 +198,19 @@ def _smooth(decay: Decay, window: Window, switching: Switching | None) -> Judgem
             f"rate falls with it, E ~ t^-2; E(T/2) / E(T) = {1 + fall:.3g}; {size}",
             _advice(decay),
         )
+    left, least = float(decay.errors[-1]), float(decay.errors.min())
+    if left > RISES * least and left > ZERO * decay.errors[0]:
+        return Judgement(
+            Verdict.NONE,
+            f"E rises again at the end, from {least:.3g} to {left:.3g}, which costs more than to "
+            "stay where it was: a local minimum, or layers too long for the field; take more "
+            f"starts, or shorter layers; {size}",
+        )
     if unmoved >= UNMOVED and fall <= STALLED:
         return Judgement(
             Verdict.PLATEAU, _why_plateau(decay, unmoved, fall, switching), _advice(decay)
         )
-    start, left = float(decay.errors[0]), float(decay.errors[-1])
+    start = float(decay.errors[0])
     rate = float(decay.rates.discrete[window.mode])
     is_moved = kernel.has_full_rank or (unmoved < UNMOVED and window.reason is None)
     if is_settled and is_moved and (left <= DECAYED * start or fall >= HALVED):

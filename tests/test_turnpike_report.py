@@ -16,7 +16,7 @@ from problems.switching import switching
 from problems.training import train
 from problems.turnpike_fit import Decay, find_window, fit_both, fit_control, fit_error
 from problems.turnpike_report import conserved_drift, measure, turnpike_report
-from problems.turnpike_verdict import Verdict
+from problems.turnpike_verdict import Verdict, judge
 from problems.vector_fields import (
     BOTTLENECK,
     FIELDS,
@@ -101,6 +101,36 @@ def test_the_window_leaves_out_the_free_end_and_the_solvers_noise():
     assert decay.control[window.end] <= 100 * 1e-9
     assert -fit_control(decay, window).slope == pytest.approx(rate, rel=1e-10)
     assert -fit_error(decay, window).slope == pytest.approx(rate, rel=1e-10)
+
+
+def judged(targets, residuals):
+    """Verdict on made-up states on the line whose residuals these are, (K+1, N)."""
+    targets = np.array(targets)[:, None]
+    data = Dataset("made up", targets, targets)
+    problem = LearningProblem(data, horizon=40.0, layers=400, **TURNPIKE)
+    errors, control = np.mean(residuals**2, axis=1), np.exp(-problem.grid.nodes[:-1])
+    decay = made_of(errors, control, problem, residuals)
+    return judge(decay, find_window(decay), None, 0.0)
+
+
+def test_an_error_that_rises_again_is_no_turnpike():
+    times = np.linspace(0, 40, 401)
+    falls = np.exp(-times)[:, None]
+    assert judged([0.5], falls).verdict is Verdict.EXPONENTIAL
+    found = judged([0.5], falls + np.exp(0.5 * (times - 50))[:, None])
+    assert found.verdict is Verdict.NONE
+    assert "rises again" in found.reason
+
+
+def test_a_residual_that_falls_though_no_control_moves_it_is_no_plateau():
+    times, targets = np.linspace(0, 40, 401), [-2.0, -1.0, 0.3, 1.0]
+    features = np.vstack([np.tanh(targets), np.ones(4)])
+    stuck = 0.01 * np.linalg.svd(features)[2][-1:]  # no control moves this residual
+    found = judged(targets, stuck + np.exp(-times)[:, None])
+    assert found.verdict is Verdict.PLATEAU
+    found = judged(targets, stuck / (1 + times)[:, None])
+    assert found.verdict is Verdict.NONE
+    assert "longer" in found.reason or "take T" in found.reason
 
 
 def test_a_horizon_of_less_than_one_decay_is_not_fitted_and_says_so():
