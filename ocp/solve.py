@@ -55,7 +55,8 @@ class SolveOptions:
 
     Args:
         tolerance: of the certificate's first-order residuals.
-        max_iterations: limit of the optimiser's iterations.
+        max_iterations: limit of the optimiser's iterations; those of a quasi-Newton descent are
+            cheap, and a wide network may need thousands.
         time_limit: wall time of the optimiser, s.
         objective_scale: factor on the objective inside the optimiser; None chooses one.
         method: how to solve; AUTO chooses by size and expected time, see `ocp.method`.
@@ -68,7 +69,7 @@ class SolveOptions:
     """
 
     tolerance: float = 1e-8
-    max_iterations: int = 3000
+    max_iterations: int = 10_000
     time_limit: float = float("inf")
     objective_scale: float | None = None
     ipopt: dict[str, object] = field(default_factory=dict)

@@ -268,7 +268,7 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
         help=" | ".join(method.value for method in Method),
     )
     add("--tolerance", type=_tolerance, default=1e-8, metavar="EPS", help="[1e-8]")
-    add("--max-iterations", type=_integer(1), default=3000, metavar="N", help="[3000]")
+    add("--max-iterations", type=_integer(1), default=10_000, metavar="N", help="[10000]")
     add("--time-limit", type=_number(True), metavar="SECONDS", help="[none]")
     add("--workers", type=_integer(1), metavar="N", help="processes for the starts [1]")
     add("--dask", type=_later, help=argparse.SUPPRESS)
