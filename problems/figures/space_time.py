@@ -37,6 +37,7 @@ from problems.figures.page import (
     symbol,
 )
 from problems.figures.samples import scale
+from problems.figures.turnpike import draw_decay
 from problems.spatial_grid import SpatialGrid
 
 if TYPE_CHECKING:
@@ -64,9 +65,13 @@ def grid_page(solution: LearningSolution) -> Figure:
         chosen = _spread(problem.layers, MOST_KERNELS)
         shares = [*[1.0] * len(chosen), 1.5, 1.0]
         lower = rows[1].subgridspec(1, len(shares), width_ratios=shares, wspace=0.1)
+        kernels = [_kernel(solution, k) for k in chosen]
+        norm = _normed([values for _, values in kernels])  # one scale, or rounding looks like much
         for column, k in enumerate(chosen):
-            draw_kernel(solution, k, figure.add_subplot(lower[0, column]))
-        draw_errors(solution, figure.add_subplot(lower[0, -2]))
+            draw_kernel(solution, k, figure.add_subplot(lower[0, column]), norm)
+        has_turnpike = "turnpike" in report
+        draw = draw_decay if has_turnpike else draw_errors
+        draw(solution, figure.add_subplot(lower[0, -2]))
         draw_widths(solution, figure.add_subplot(lower[0, -1]))
         figure.suptitle(
             f"{plain(problem.dataset.name, 60)}: {counted(problem.samples, 'sample')}, "
@@ -175,7 +180,7 @@ def draw_space_time(
             norm=norm,
         )
     if sum(problem.widths) <= MOST_NODES:
-        size = float(np.clip(60 / max(problem.widths), 1.0, 3.0))
+        size = float(np.clip(60 / max(*problem.widths, len(states)), 1.0, 3.0))
         for k in range(len(states)):
             nodes = _grid(solution, k).nodes[:, 0]
             axes.plot(np.full(nodes.size, times[k]), nodes, ".", color=INK, ms=size, clip_on=False)
@@ -226,17 +231,24 @@ def draw_image(grid: SpatialGrid, values: Array, axes: Axes, norm: Normalize | N
     axes.spines[:].set_visible(True)
 
 
-def draw_kernel(solution: LearningSolution, k: int, axes: Axes) -> None:
+def _kernel(solution: LearningSolution, k: int) -> tuple[str, Array]:
+    """The first matrix among the controls of a layer; nothing where there is none."""
+    kernels = solution.layer_weights[k]
+    found = ((name, finite(part)) for name, part in kernels.items() if part.ndim == 2)
+    return next(found, ("", np.zeros((0, 0))))
+
+
+def draw_kernel(
+    solution: LearningSolution, k: int, axes: Axes, norm: Normalize | None = None
+) -> None:
     """Draw the kernel w(t_k, x, xi) of a layer, xi to the right and x upwards.
 
     On a rectangle, and for hidden features, the axes count nodes.
     """
-    kernels = solution.layer_weights[k]
-    name = next((n for n, part in kernels.items() if part.ndim == 2), None)
-    if name is None:
+    name, values = _kernel(solution, k)
+    if not name:
         axes.set_axis_off()
         return
-    values = finite(kernels[name])
     field_axes = solution.problem.field.axes or {}
     edges, words = [], []
     for axis, kind in enumerate(field_axes.get(name, ("after", "before"))):
@@ -251,7 +263,9 @@ def draw_kernel(solution: LearningSolution, k: int, axes: Axes) -> None:
         words.append(("x" if axis == 0 else r"$\xi$") if is_interval else place)
         if not is_interval:
             (axes.xaxis if axis else axes.yaxis).set_major_locator(MaxNLocator(6, integer=True))
-    image = axes.pcolormesh(edges[1], edges[0], values, cmap=COLOURS, norm=_normed([values]))
+    image = axes.pcolormesh(
+        edges[1], edges[0], values, cmap=COLOURS, norm=norm or _normed([values])
+    )
     axes.set(xlabel=words[1], ylabel=words[0])
     shape = " x ".join(map(str, values.shape))
     axes.set_title(f"{symbol(name)} at t = {number(solution.times[k])} ({shape})")
