@@ -25,6 +25,7 @@ from problems.learning import LearningProblem
 from problems.training import LearningSolution, assess
 
 TOLERANCE = 1e-3  # of the error, relative to that of the untrained network, E(x(0))
+ROUNDING = 1e-12  # of E(x(0)), between two runs of the same layers
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,18 @@ def _predicted_change(solution: LearningSolution, layers: int) -> float | None:
     at_cut = sizes[max(layers - 1, 0)] * sizes[layers]
     price = problem.weight_decay * problem.penalty.square / problem.tracking
     return float(price * (at_cut - sizes[-1] ** 2))
+
+
+def recomputed_change(solution: LearningSolution, found: Crop) -> tuple[float, bool]:
+    """E(x^k) - E(x^K) of the cut network, run again from its inputs, and whether it is as promised.
+
+    Promised is that it is within the tolerance, and the change that was reported up to rounding.
+    """
+    end, rounding = float(solution.errors[-1]), ROUNDING * float(solution.errors[0])
+    cut = solution if found.layers == 0 else crop(solution, found.layers)
+    change = float(cut.errors[min(found.layers, cut.problem.layers)]) - end
+    as_reported = abs(change - found.change) <= rounding
+    return change, as_reported and abs(change) <= found.tolerance + rounding
 
 
 def crop(solution: LearningSolution, layers: int) -> LearningSolution:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ocp import EULER, HEUN, MIDPOINT, RK4, SolveOptions, Status, TimeGrid, Trajectory
-from problems.cropping import crop, find_crop
+from problems.cropping import crop, find_crop, recomputed_change
 from problems.datasets import Dataset, encode, load
 from problems.learning import LearningProblem
 from problems.losses import LOSSES
@@ -430,6 +430,9 @@ def test_cutting_at_the_needed_depth_changes_the_error_as_reported(data, samples
     change = shorter.errors[-1] - solution.errors[-1]
     assert abs(change) <= found.tolerance
     assert change == pytest.approx(found.change, abs=1e-13)
+    assert recomputed_change(solution, found) == (pytest.approx(change, abs=1e-13), True)
+    beyond = replace(found, change=found.change + 1e-9, tolerance=found.tolerance + 1.0)
+    assert not recomputed_change(solution, beyond)[1]
     earlier = solution.errors[found.layers - 1] - solution.errors[-1]
     assert abs(earlier) > found.tolerance
     if found.predicted_change is not None:
