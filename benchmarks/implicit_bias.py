@@ -324,7 +324,7 @@ def draw(rows: Sequence[tuple], path: Path) -> None:
     figure = Figure(figsize=(3.2 * len(names) + 0.4, 3.4), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for axes, name in zip(panels, names, strict=True):
-        settings = dict.fromkeys((row[3], row[4]) for row in rows if row[0] == name)
+        settings = dict.fromkeys((row[3], row[4]) for row in rows)  # of one colour in all panels
         for number, (parts, rate) in enumerate(settings):
             chosen = [row for row in rows if row[:1] + row[3:5] == (name, parts, rate) and row[8]]
             if not chosen:
@@ -335,6 +335,7 @@ def draw(rows: Sequence[tuple], path: Path) -> None:
                 scale,
                 middle,
                 yerr=[middle - low, high - middle],
+                color=f"C{number}",
                 marker="o",
                 ms=4,
                 lw=1.2,
@@ -348,7 +349,7 @@ def draw(rows: Sequence[tuple], path: Path) -> None:
         axes.set_xticks(scales, [f"{scale:g}" for scale in scales], minor=False)
         axes.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel(r"$|v_{SGD}|^2\,/\,|v^*|^2$, median and range")
-    panels[-1].legend(frameon=False, fontsize=7)
+    panels[0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=170)
 
 
