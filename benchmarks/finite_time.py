@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
         found, holds, solution = arrivals(case, parameters)
         rows += found
         good &= holds
-        drawn[f"{case.data}, {case.loss} in {solution.problem.outputs} outputs"] = solution
+        drawn[f"{case.data}, {case.loss}, M = {solution.problem.outputs}"] = solution
     save_turnpike_figure(drawn, options.output / "finite_time.png")
     parts = (("finite_time_scalar", SCALAR_COLUMNS, scalar_found), ("finite_time", COLUMNS, rows))
     for name, columns, table in parts:
