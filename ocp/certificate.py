@@ -28,6 +28,7 @@ import numpy as np
 from scipy.linalg import null_space
 from scipy.optimize import lsq_linear
 
+from ocp.blas_threads import threads_for
 from ocp.compression import compress
 from ocp.condensing import (
     Linearization,
@@ -114,7 +115,14 @@ def certify(
         trajectory: states, controls and parameters.
         proposal: multipliers that are claimed to satisfy the conditions, such as an optimiser's.
     """
-    linearization = linearize(staged, trajectory)
+    with threads_for(staged.decision_size):
+        return certify_linearized(linearize(staged, trajectory), proposal)
+
+
+def certify_linearized(
+    linearization: Linearization, proposal: KKTMultipliers | None = None
+) -> Certificate:
+    """The same for a trajectory along which the stages are linearised already."""
     if not_finite(linearization) is not None:
         return _invalid(linearization)
     conditions = _Conditions(linearization, proposal)

@@ -28,7 +28,7 @@ from ocp.trajectory import decision_bounds
 PRODUCTS = 60  # Hessian-vector products of a truncated step, typical
 SPARSE = 15.0  # how much slower a sparse factorisation is than matrix products, typical
 CALLS = {"condensed": 30, "riccati": 60, "matrix-free": 3000}  # NumPy calls for one interval
-FEWEST_STATES = 10_000  # of all members and layers, from which eliminating them pays for sure
+FEWEST_STATES = 5_000  # of all members and layers, from which eliminating them pays for sure
 MOST_SPARSE = 100  # controls of one interval, whose dense blocks a sparse factorisation fills in
 GRADIENT_CALLS, STEP_CALLS = 25, 250  # NumPy calls for one interval of a gradient, of a step
 SLOWED = 6.0  # how much slower matrix products run on blocks of a few rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ocp.blas_threads import threads_for
 from ocp.compression import compress
 from ocp.condensing import Linearization, Multipliers, reduced_hessian
 from ocp.equality import minimize_with_equations
@@ -33,10 +34,11 @@ def minimize_reduced(
         limits: tolerance of the gradient, iterations and time.
         progress: called with every iteration.
     """
-    if has_rows(staged):
-        return minimize_with_equations(staged, start, limits, progress)
-    gradients = Sizes.of(staged).gradients_per_step(method)
-    return minimize(staged, start, MODELS[method], gradients, limits, progress)
+    with threads_for(staged.decision_size):
+        if has_rows(staged):
+            return minimize_with_equations(staged, start, limits, progress)
+        gradients = Sizes.of(staged).gradients_per_step(method)
+        return minimize(staged, start, MODELS[method], gradients, limits, progress)
 
 
 def dense_model(

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ocp.certificate import Certificate, certify
+from ocp.blas_threads import threads_for
+from ocp.certificate import Certificate, certify, certify_linearized
 from ocp.condensing import Linearization, adjoint, linearize, reduced_gradient
 from ocp.continuous import ContinuousSolution, in_continuous_time
 from ocp.diagnosis import initial_offenders, not_finite
@@ -204,6 +205,17 @@ def solve_staged(
     A solution as guess also lends its multipliers, as does an earlier result given as `warm`, if
     it is of a problem of the same shape, so that a solved problem is re-solved in a few iterations.
     """
+    with threads_for(staged.decision_size):
+        return _solve_staged(staged, guess, options, progress, warm)
+
+
+def _solve_staged(
+    staged: StagedProblem,
+    guess: Trajectory | Solution | None,
+    options: SolveOptions,
+    progress: Progress | None,
+    warm: NLPResult | None,
+) -> Solution:
     begin = time.perf_counter()
     if isinstance(guess, Solution):
         warm = guess.result
@@ -292,9 +304,9 @@ def _without_states(
     built = time.perf_counter()
     result, _ = minimize_reduced(staged, choice.method, guess.decisions, limits, progress)
     trajectory = rollout(staged, result.point)
-    certificate = certify(staged, trajectory)
-    status = verdict(certificate, result.status, options.tolerance)
     linearization = linearize(staged, trajectory)
+    certificate = certify_linearized(linearization)
+    status = verdict(certificate, result.status, options.tolerance)
     return Solution(
         trajectory=trajectory,
         costates=certificate.costates[1:],

@@ -139,6 +139,11 @@ def test_few_states_are_eliminated_where_the_layers_are_wide():
 
 
 def test_the_choice_follows_the_flop_model():
+    small = choose(learning_problem(samples=20, layers=20).staged)
+    assert small.method is Method.SHOOTING
+    assert "800 states" in small.reason
+    middling = choose(learning_problem(samples=150, layers=20).staged)
+    assert middling.method is Method.CONDENSED
     few_controls = choose(learning_problem(samples=2000, layers=10).staged)
     assert few_controls.method is Method.CONDENSED
     many_layers = choose(learning_problem(samples=2, layers=3000).staged)
