@@ -20,9 +20,12 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from ocp.pointwise import Pointwise
 from ocp.vectorize import Vectorized
 
 Array = NDArray[np.float64]
+
+NO_COST = np.zeros((1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +33,14 @@ class AffineStage:
     """A stage in features.
 
     Args:
-        forward: (x, data, constants) -> (c, phi, cost).
+        forward: (x, data, constants) -> (phi, c, cost); phi alone if it is a plain residual stage,
+            c = x without a cost.
         backward: (x, data, constants, costate, slopes of phi) -> derivative in x of
             cost + costate . c + slopes . phi.
         sizes: number of features, of states of the successor, of controls.
         places: (entries,) of the entries of B in the flattened W.
         controls: (entries,) which control stands there.
+        pointwise: for sweeps backwards through many stages at once, where the features allow it.
     """
 
     forward: Vectorized
@@ -43,6 +48,7 @@ class AffineStage:
     sizes: tuple[int, int, int]
     places: NDArray[np.intp]
     controls: NDArray[np.intp]
+    pointwise: Pointwise | None
 
     @classmethod
     def of(cls, step: ca.Function) -> AffineStage | None:
@@ -63,7 +69,9 @@ class AffineStage:
         weights = ca.SX.sym("w", len(features))
         total = cost + ca.dot(costate, rest) + ca.dot(weights, phi)
         pulled = ca.densify(ca.gradient(total, x))
-        outputs = [ca.densify(e) for e in (rest, phi, cost)]
+        is_same = rest.numel() == x.numel() and ca.is_equal(rest, x, 1)
+        is_plain = is_same and ca.densify(cost).is_zero()
+        outputs = [ca.densify(e) for e in ((phi,) if is_plain else (phi, rest, cost))]
         rows, columns = (np.array(part, dtype=int) for part in slopes.sparsity().get_triplet())
         return cls(
             Vectorized(ca.Function("forward", [x, d, c], outputs, {"cse": True})),
@@ -73,6 +81,7 @@ class AffineStage:
             (len(features), successor.numel(), u.numel()),
             np.asarray(feature_of) * successor.numel() + rows,
             columns,
+            Pointwise.of([x, d, c], rest, phi, cost),
         )
 
     @property
@@ -87,18 +96,27 @@ class AffineStage:
         return np.asarray(flat, dtype=float).reshape(features, states)
 
     def step(self, x: Array, weights: Array, data: Array, constants: Array) -> tuple:
-        """Successor (n+, M), features (q, M) and cost (1, M)."""
-        rest, phi, cost = self.forward(x, data, constants)
-        return rest + weights.T @ phi, phi, cost
+        """Successor (n+, M), features (q, M) and cost, (1, M) or a zero."""
+        phi, *others = self.forward(x, data, constants)
+        rest, cost = others or (x, NO_COST)
+        successor = weights.T @ phi
+        successor += rest
+        return successor, phi, cost
 
     def pull(
         self, x: Array, phi: Array, weights: Array, data: Array, constants: Array, costate: Array
     ) -> tuple[Array, Array]:
         """Costate before, (n, M), and slopes in the control summed over the members, (m,)."""
         before = self.backward(x, data, constants, costate, weights @ costate)[0]
-        slopes = (phi @ costate.T).ravel()[self.places]
-        own = np.bincount(self.controls, slopes, self.sizes[2])
-        return before, np.asarray(own, dtype=float)
+        return before, self.control_slopes(phi[None], costate[None])[0]
+
+    def control_slopes(self, phi: Array, costates: Array) -> Array:
+        """Slopes in the controls of stages, (L, m), for phi (L, q, M) and costates (L, n+, M)."""
+        products = np.matmul(phi, costates.transpose(0, 2, 1)).reshape(len(phi), -1)
+        slopes, size = products[:, self.places], self.sizes[2]
+        targets = self.controls + size * np.arange(len(phi))[:, None]
+        sums = np.bincount(targets.ravel(), slopes.ravel(), size * len(phi))
+        return np.asarray(sums, dtype=float).reshape(len(phi), size)
 
 
 def _different(entries: ca.Function) -> tuple[list[int], list[int]]:

@@ -86,17 +86,18 @@ class QuasiNewton:
         if not self._steps:
             return -self.gradient
         direction = -self.gradient
-        pairs = list(zip(self._steps, self._changes, strict=True))
+        products = [float(s @ y) for s, y in zip(self._steps, self._changes, strict=True)]
+        pairs = list(zip(self._steps, self._changes, products, strict=True))
         weights = []
-        for s, y in reversed(pairs):
-            weight = (s @ direction) / (s @ y)
+        for s, y, product in reversed(pairs):
+            weight = float(s @ direction) / product
             weights.append(weight)
-            direction = direction - weight * y
-        s, y = pairs[-1]
-        direction = direction * ((s @ y) / (y @ y))
-        for (s, y), weight in zip(pairs, reversed(weights), strict=True):
-            direction = direction + (weight - (y @ direction) / (s @ y)) * s
-        return np.asarray(direction)
+            direction -= weight * y
+        y = self._changes[-1]
+        direction *= products[-1] / float(y @ y)
+        for (s, y, product), weight in zip(pairs, reversed(weights), strict=True):
+            direction += (weight - float(y @ direction) / product) * s
+        return direction
 
     def _search(self, direction: Array, slope: float) -> tuple[float, float, Array] | None:
         """Step length, cost and gradient that satisfy the Wolfe conditions, or None.

@@ -19,15 +19,17 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from ocp.affine import AffineStage
+from ocp.affine import NO_COST, AffineStage
 from ocp.chain import Chain
 from ocp.stages import Array, Rows, SharedTerm, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, split_decisions
 from ocp.vectorize import CALL_NS, LOOP_NS, Vectorized
 
 CHAIN_MEMBERS = 150  # up to so many members, CasADi's loop is the faster one
+POINTWISE_NS, CHAIN_NS = 22_000.0, 8.0  # measured: a stage backwards with others, an operation
 AFFINE_NS = 8000.0  # of the calls for a stage by matrix products, beside its operations
 SHORTEST_CHAIN = 4  # stages
+TOGETHER = 50_000  # features of all members of the stages that are swept back together
 MEMBER_BLOCK = 16_384  # members that walk through all stages together, so that memory is bounded
 
 
@@ -73,6 +75,9 @@ class Sweep:
         operations = sum(f.function.n_instructions() for f in (self.step, self.pull))
         if members > CHAIN_MEMBERS:
             return self.affine.operations < operations
+        if self.affine.pointwise is not None:
+            calls = CALL_NS * self.affine.forward.function.n_instructions()
+            return POINTWISE_NS + calls < CHAIN_NS * operations * members
         products = AFFINE_NS + CALL_NS * self.affine.operations
         return products < LOOP_NS * operations * members
 
@@ -198,7 +203,8 @@ class Reduced:
                     features[start] = (affine, phi, weights, data, constants)
             else:
                 successor, running = self._sweep(start).step(states[start], *arguments)
-            cost += float(running.sum())
+            if running is not NO_COST:
+                cost += float(running.sum())
             if start < self.staged.intervals:
                 states.append(successor)
         return states, cost
@@ -227,7 +233,11 @@ class Reduced:
             states, cost = self._forward(decisions, members, features)
             total += cost
             costate = np.zeros((0, states[0].shape[1]))
+            first = len(staged.stages)  # of the stages that are done
             for start, stop, chain in reversed(self._parts):
+                if start >= first:
+                    continue
+                first = start
                 if chain is not None:
                     controls = self._controls(start, stop, decisions)
                     before = np.stack([x.T for x in states[start:stop]])
@@ -240,6 +250,13 @@ class Reduced:
                 m = staged.stages[start].control_size
                 if start in features:
                     affine, *known = features[start]
+                    if affine.pointwise is not None:
+                        first = self._first_alike(start, features)
+                    if first < start:
+                        costate, sums = self._pull_alike(first, stop, states, features, costate)
+                        own = self._controls(first, stop, gradient)
+                        own += sums
+                        continue
                     costate, sums = affine.pull(states[start], *known, costate)
                     gradient[staged.control_slices[start]] += sums
                     continue
@@ -253,6 +270,33 @@ class Reduced:
             total += float(function.values(v, constants)[1].sum())
             np.add.at(gradient, index, function.derivatives(v, constants)[1].T)
         return total, gradient
+
+    @staticmethod
+    def _first_alike(last: int, features: dict[int, tuple]) -> int:
+        """First of the stages up to `last` that are swept together: of one form, in the cache."""
+        affine, phi = features[last][:2]
+        most, first = TOGETHER // max(phi.size, 1), last
+        while last - first + 1 < most and first - 1 in features:
+            if features[first - 1][0] is not affine:
+                break
+            first -= 1
+        return first
+
+    @staticmethod
+    def _pull_alike(
+        start: int, stop: int, states: list[Array], features: dict[int, tuple], costate: Array
+    ) -> tuple[Array, Array]:
+        """Costate before stage `start` and slopes in the controls, (stop - start, m)."""
+        affine, _, _, data, _ = features[start]
+        known = [features[k] for k in range(start, stop)]
+        before, after = affine.pointwise.pull(
+            np.stack(states[start:stop]),
+            np.stack([weights for _, _, weights, _, _ in known]),
+            data,
+            np.hstack([constants for *_, constants in known]).T,
+            costate,
+        )
+        return before, affine.control_slopes(np.stack([phi for _, phi, *_ in known]), after)
 
 
 def subsample(staged: StagedProblem, members: Sequence[int] | Array) -> StagedProblem:

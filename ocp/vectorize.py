@@ -243,12 +243,13 @@ class Vectorized:
 
     def __call__(self, *inputs: Array) -> list[Array]:
         """Outputs, each (rows, M), for inputs of M columns, or of one that is shared by all."""
-        columns = max(argument.shape[1] for argument in inputs)
+        widths = [argument.shape[1] for argument in inputs]
+        columns = max(widths)
         program = self._program
         if program is None:
             return self._loop(columns, inputs)
         if columns <= GROUPED:
-            shares = any(argument.shape[1] == 1 for argument in inputs) and columns > 1
+            shares = 1 in widths and columns > 1
             key = (columns, shares)
             way = self._ways.get(key)
             if way is None:
