@@ -165,18 +165,6 @@ class Rates:
     continuous: Array
     discrete: Array
 
-    def decay(self, mode: int, time_left: Array, terminal_ratio: float) -> Array:
-        """Amplitude of a mode relative to that at the horizon.
-
-        Args:
-            mode: its position.
-            time_left: T - t >= 0.
-            terminal_ratio: alpha / beta.
-        """
-        rate = self.discrete[mode]
-        growth = np.cosh(rate * time_left)
-        return growth + terminal_ratio * self.continuous[mode] * np.sinh(rate * time_left)
-
 
 def predicted_rates(problem: LearningProblem, kernel: TangentKernel) -> Rates:
     """The rates that follow from a kernel.
