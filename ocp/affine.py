@@ -15,6 +15,7 @@ each entry of B.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import casadi as ca
 import numpy as np
@@ -84,6 +85,11 @@ class AffineStage:
             Pointwise.of([x, d, c], rest, phi, cost),
         )
 
+    @cached_property
+    def is_one_to_one(self) -> bool:
+        """Whether the controls stand in one place each, in their order."""
+        return np.array_equal(self.controls, np.arange(self.sizes[2]))
+
     @property
     def operations(self) -> int:
         """Number of elementary operations of both sweeps."""
@@ -117,6 +123,19 @@ class AffineStage:
         targets = self.controls + size * np.arange(len(phi))[:, None]
         sums = np.bincount(targets.ravel(), slopes.ravel(), size * len(phi))
         return np.asarray(sums, dtype=float).reshape(len(phi), size)
+
+    def member_slopes(self, phi: Array, costates: Array) -> Array:
+        """The same of every member and costate apart, (L, m, c, M), for costates (L, n+, c M)."""
+        stages, _, members = phi.shape
+        features, states = np.divmod(self.places, self.sizes[1])
+        after = costates.reshape(stages, self.sizes[1], -1, members)
+        entries = phi[:, features, None] * after[:, states]
+        if self.is_one_to_one:
+            return entries
+        slopes = np.zeros((stages, self.sizes[2], *after.shape[2:]))
+        for place, control in enumerate(self.controls):
+            slopes[:, control] += entries[:, place]
+        return slopes
 
 
 def _different(entries: ca.Function) -> tuple[list[int], list[int]]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ocp.condensing import Linearization, Multipliers, shared_hessians
 from ocp.stages import Array
-from ocp.trust_region import Step
+from ocp.trust_region import Step, to_boundary
 
 FORCING = 1e-3  # residual, relative to the gradient, at which conjugate gradients stop
 MOST_PRODUCTS = 2000  # in one step
@@ -118,7 +118,7 @@ class ProductCurvature:
             length = square / curvature if curvature > 0 else np.inf
             inside = curvature > 0 and float(np.linalg.norm(step + length * direction)) < radius
             if not inside:
-                length = _to_boundary(step, direction, radius)
+                length = to_boundary(step, direction, radius)
             step, image = step + length * direction, image + length * product
             if not inside:
                 return Step(step, _reduction(gradient, step, image), 1.0, count, curvature > 0)
@@ -132,10 +132,3 @@ class ProductCurvature:
 
 def _reduction(gradient: Array, step: Array, image: Array) -> float:
     return -float(gradient @ step + 0.5 * (step @ image))
-
-
-def _to_boundary(step: Array, direction: Array, radius: float) -> float:
-    """The t >= 0 with |step + t direction| = radius."""
-    a, b = float(direction @ direction), float(step @ direction)
-    c = float(step @ step) - radius**2
-    return float((-b + np.sqrt(max(b * b - a * c, 0.0))) / a)

@@ -1,9 +1,11 @@
 """Minimise a smooth staged problem in its decisions alone: a descent, then Newton's method.
 
-Far from a minimum a quasi-Newton descent is the cheaper way; near it a few exact second-order
+Far from a minimum a descent by gradients is the cheaper way; near it a few exact second-order
 steps in a trust region are. Neither knows when the other is due, so they take turns: Newton's
 method goes on as long as each step shrinks the gradient, and hands back to the descent, for a
-longer turn each time, when it does not.
+longer turn each time, when it does not. The descent is a quasi-Newton one; where that does not lead
+near a minimum in its first few iterations, and the problem has the form of `gauss_newton`, that
+goes on.
 
 Where members are many, the problem is first solved for a part of them, which leads close to the
 minimum at a small share of the cost.
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from ocp.condensing import Linearization, Multipliers, adjoint, linearize, reduced_gradient
 from ocp.descent import QuasiNewton
+from ocp.gauss_newton import GaussNewton
 from ocp.interrupt import Request, interruptible
 from ocp.nlp import Iteration, NLPResult, Progress, Status
 from ocp.reduced import Reduced, subsample
@@ -64,7 +67,7 @@ class Effort:
     def words(self) -> str:
         """In words."""
         return (
-            f"{self.descent_iterations} quasi-Newton iterations, "
+            f"{self.descent_iterations} iterations of the descent, "
             f"{self.newton_steps} second-order steps"
         )
 
@@ -238,38 +241,50 @@ class _Run:
                 found, settled = self._newton(found, tolerance, patient=True)
             return settled
         near = here.residual <= WARM
-        quasi = QuasiNewton(
+        descent: QuasiNewton | GaussNewton = QuasiNewton(
             self.reduced.cost_and_gradient, here.decisions, here.cost, here.gradient
         )
-        turn = TURN
+        turn = TURN * self.step_gradients
+        has_valley = GaussNewton.suits(self.reduced)
         while True:
             if not near:
                 here.linearization = None
                 since = time.perf_counter()
-                near = self._descend(quasi, turn, here.scale)
+                if has_valley and isinstance(descent, QuasiNewton):
+                    near = self._descend(descent, 0.0, here.scale)
+                    if not near:
+                        descent = GaussNewton(self.reduced, descent.point)
+                if not near:
+                    near = self._descend(descent, turn, here.scale)
                 self.effort.spend("descent", since)
                 turn *= 2.0
-                here = self._point(quasi.point)
+                here = self._point(descent.point)
             here, settled = self._newton(here, tolerance, patient=near)
             if settled is not None:
                 return settled
             near = False
-            quasi.moved(here.decisions, here.cost, here.gradient)
+            descent.moved(here.decisions, here.cost, here.gradient)
 
-    def _descend(self, quasi: QuasiNewton, turn: float, scale: float) -> bool:
-        """One turn; whether it ended because a minimum is near, or nothing lowers the cost."""
-        first, evaluations = quasi.iterations, quasi.evaluations
+    def _descend(self, descent: QuasiNewton | GaussNewton, turn: float, scale: float) -> bool:
+        """One turn; whether it ended because a minimum is near, or nothing lowers the cost.
+
+        Args:
+            descent: what iterates.
+            turn: evaluations after which the turn ends, unless it has had LEAST_TURN iterations.
+            scale: of the terms that cancel in the gradient.
+        """
+        first, evaluations = descent.iterations, descent.evaluations
         while True:
-            if not quasi.iterate():
+            if not descent.iterate():
                 return True
-            self.decisions = quasi.point
+            self.decisions = descent.point
             self.effort.descent_iterations += 1
-            self.watch.check(quasi.cost)
+            self.watch.check(descent.cost)
             target = next(near for limit, near in NEAR.items() if self.step_gradients <= limit)
-            if np.abs(quasi.gradient).max() <= target * scale:
+            if np.abs(descent.gradient).max() <= target * scale:
                 return True
-            spent = quasi.evaluations - evaluations
-            if spent > turn * self.step_gradients and quasi.iterations - first >= LEAST_TURN:
+            spent = descent.evaluations - evaluations
+            if spent > turn and descent.iterations - first >= LEAST_TURN:
                 return False
 
     def _point(self, decisions: Array) -> _Point:

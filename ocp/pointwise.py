@@ -66,14 +66,14 @@ class Pointwise:
     def pull(
         self, states: Array, weights: Array, data: Array, constants: Array, costate: Array
     ) -> tuple[Array, Array]:
-        """Costate before the first stage, (n, M), and after every one, (L, n+, M).
+        """Costate before the first stage, (n, c M), and after every one, (L, n+, c M).
 
         Args:
             states: before every stage, (L, n, M).
             weights: W of every stage, (L, q, n+).
             data: (data, M).
             constants: (L, constants).
-            costate: after the last stage, (n+, M).
+            costate: after the last stage, (n+, c M): one or several of all members.
         """
         stages, n, members = states.shape
         slopes, own = self.slopes(
@@ -83,6 +83,9 @@ class Pointwise:
         )
         slopes = slopes.reshape(-1, stages, members).transpose(1, 0, 2)
         own = own.reshape(n, stages, members).transpose(1, 0, 2)
+        several = costate.shape[1] // members
+        if several > 1:
+            slopes, own = np.tile(slopes, several), np.tile(own, several)
         after = np.empty((stages, *costate.shape))
         for k in range(stages - 1, -1, -1):
             after[k] = costate

@@ -83,6 +83,23 @@ class Sweep:
 
 
 @dataclass(frozen=True, eq=False)
+class Path:
+    """Where some decisions lead.
+
+    Args:
+        decisions: (u^0, ..., u^{K-1}, p).
+        states: of all stages, each (n_k, N).
+        features: of the stages by matrix products, what a sweep backwards needs.
+        cost: total.
+    """
+
+    decisions: Array
+    states: list[Array]
+    features: dict[int, tuple]
+    cost: float
+
+
+@dataclass(frozen=True, eq=False)
 class Reduced:
     """A staged problem as a function of its decisions.
 
@@ -112,7 +129,7 @@ class Reduced:
         return [stage.constants[:, None] for stage in self.staged.stages]
 
     @cached_property
-    def _shared(self) -> list[tuple[StageFunction, NDArray[np.intp], Array]]:
+    def shared(self) -> list[tuple[StageFunction, NDArray[np.intp], Array]]:
         """Functions of shared terms, positions (nv, M) of their unknowns, constants (ng, M)."""
         groups: dict[int, list[SharedTerm]] = {}
         for term in self.staged.shared:
@@ -177,6 +194,57 @@ class Reduced:
         sweeps = [self._sweep(k) for k in range(len(self.staged.stages))]
         return [s.affine if s.is_best_affine(self.staged.members) else None for s in sweeps]
 
+    def path(self, decisions: Array) -> Path:
+        """The states that the decisions lead to, of all members at once, for `pull_back`."""
+        features: dict[int, tuple] = {}
+        states, cost = self._forward(decisions, slice(None), features)
+        return Path(decisions, states, features, cost + self._shared_cost(decisions))
+
+    def pull_back(self, path: Path, slopes: Array) -> Array:
+        """Derivatives in the decisions of functions of each member's last state and of p.
+
+        Only for stages whose costs depend on nothing, so that costates are all there is.
+
+        Args:
+            path: where.
+            slopes: (n + p, c, N), derivatives of c functions of every member.
+
+        Returns:
+            (decisions, c, N).
+        """
+        staged = self.staged
+        _, several, members = slopes.shape
+        n = staged.stages[-1].state_size
+        result = np.zeros((self.size, several, members))
+        result[staged.parameter_slice] = slopes[n:]
+        costate = np.ascontiguousarray(slopes[:n]).reshape(n, -1)
+        stop = staged.intervals
+        while stop:
+            last = stop - 1
+            affine = path.features[last][0] if last in path.features else None
+            if affine is not None and affine.pointwise is not None:
+                start = self._first_alike(last, path.features)
+                phi, after, costate = self._costates_alike(
+                    start, stop, path.states, path.features, costate
+                )
+                own = affine.member_slopes(phi, after)
+                rows = slice(staged.control_slices[start].start, staged.control_slices[last].stop)
+                result[rows] = own.reshape(-1, several, members)
+                stop = start
+                continue
+            control, parameters, data, constants = self._arguments(
+                last, path.decisions, slice(None)
+            )
+            state, data = np.tile(path.states[last], several), np.tile(data, several)
+            costate, own = self._sweep(last).pull(
+                state, control, parameters, data, constants, costate
+            )
+            own, m = own.reshape(-1, several, members), staged.stages[last].control_size
+            result[staged.control_slices[last]] = own[:m]
+            result[staged.parameter_slice] += own[m:]
+            stop = last
+        return result
+
     def _forward(
         self, decisions: Array, members: slice, features: dict[int, tuple] | None = None
     ) -> tuple[list[Array], float]:
@@ -212,9 +280,11 @@ class Reduced:
     def cost(self, decisions: Array) -> float:
         """Total cost."""
         total = sum(self._forward(decisions, members)[1] for members in self._blocks())
-        for function, index, constants in self._shared:
-            total += float(function.values(decisions[index], constants)[1].sum())
-        return total
+        return total + self._shared_cost(decisions)
+
+    def _shared_cost(self, decisions: Array) -> float:
+        values = [f.values(decisions[index], g)[1] for f, index, g in self.shared]
+        return float(sum(cost.sum() for cost in values))
 
     def trajectory(self, decisions: Array) -> Trajectory:
         """The states that the decisions lead to."""
@@ -265,11 +335,14 @@ class Reduced:
                 sums = slopes.sum(axis=1)
                 gradient[staged.control_slices[start]] += sums[:m]
                 gradient[staged.parameter_slice] += sums[m:]
-        for function, index, constants in self._shared:
-            v = decisions[index]
-            total += float(function.values(v, constants)[1].sum())
-            np.add.at(gradient, index, function.derivatives(v, constants)[1].T)
-        return total, gradient
+        self.add_shared_gradient(gradient, decisions)
+        return total + self._shared_cost(decisions), gradient
+
+    def add_shared_gradient(self, gradient: Array, decisions: Array) -> None:
+        """Add the derivatives of the shared terms."""
+        for function, index, constants in self.shared:
+            slopes = function.derivatives(decisions[index], constants)[1]
+            np.add.at(gradient, index, slopes.T)
 
     @staticmethod
     def _first_alike(last: int, features: dict[int, tuple]) -> int:
@@ -287,6 +360,18 @@ class Reduced:
         start: int, stop: int, states: list[Array], features: dict[int, tuple], costate: Array
     ) -> tuple[Array, Array]:
         """Costate before stage `start` and slopes in the controls, (stop - start, m)."""
+        affine = features[start][0]
+        phi, after, before = Reduced._costates_alike(start, stop, states, features, costate)
+        return before, affine.control_slopes(phi, after)
+
+    @staticmethod
+    def _costates_alike(
+        start: int, stop: int, states: list[Array], features: dict[int, tuple], costate: Array
+    ) -> tuple[Array, Array, Array]:
+        """Features of the stages and costates after each of them, and the costate before `start`.
+
+        The costates may be several of all members, (n, c N).
+        """
         affine, _, _, data, _ = features[start]
         known = [features[k] for k in range(start, stop)]
         before, after = affine.pointwise.pull(
@@ -296,7 +381,7 @@ class Reduced:
             np.hstack([constants for *_, constants in known]).T,
             costate,
         )
-        return before, affine.control_slopes(np.stack([phi for _, phi, *_ in known]), after)
+        return np.stack([phi for _, phi, *_ in known]), after, before
 
 
 def subsample(staged: StagedProblem, members: Sequence[int] | Array) -> StagedProblem:

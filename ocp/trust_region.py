@@ -193,6 +193,13 @@ def trust_region_step(
     return Step(step, _reduction(curvature, gradient, step), shift, count, is_convex)
 
 
+def to_boundary(step: Array, direction: Array, radius: float) -> float:
+    """The t >= 0 with |step + t direction| = radius."""
+    a, b = float(direction @ direction), float(step @ direction)
+    c = float(step @ step) - radius**2
+    return float((-b + np.sqrt(max(b * b - a * c, 0.0))) / a)
+
+
 def _reduction(curvature: Curvature, gradient: Array, step: Array) -> float:
     return -float(gradient @ step + 0.5 * (step @ curvature.product(step)))
 
