@@ -15,13 +15,12 @@ each entry of B.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from ocp.pointwise import Pointwise
+from ocp.affine_chain import AffineChain, ChainForm
 from ocp.vectorize import Vectorized
 
 Array = NDArray[np.float64]
@@ -41,7 +40,7 @@ class AffineStage:
         sizes: number of features, of states of the successor, of controls.
         places: (entries,) of the entries of B in the flattened W.
         controls: (entries,) which control stands there.
-        pointwise: for sweeps backwards through many stages at once, where the features allow it.
+        chain: for sweeps through many stages with all arrays in place, where the features allow it.
     """
 
     forward: Vectorized
@@ -49,7 +48,7 @@ class AffineStage:
     sizes: tuple[int, int, int]
     places: NDArray[np.intp]
     controls: NDArray[np.intp]
-    pointwise: Pointwise | None
+    chain: ChainForm | None
 
     @classmethod
     def of(cls, step: ca.Function) -> AffineStage | None:
@@ -82,13 +81,8 @@ class AffineStage:
             (len(features), successor.numel(), u.numel()),
             np.asarray(feature_of) * successor.numel() + rows,
             columns,
-            Pointwise.of([x, d, c], rest, phi, cost),
+            ChainForm.of([x, d, c], rest, phi, cost),
         )
-
-    @cached_property
-    def is_one_to_one(self) -> bool:
-        """Whether the controls stand in one place each, in their order."""
-        return np.array_equal(self.controls, np.arange(self.sizes[2]))
 
     @property
     def operations(self) -> int:
@@ -100,6 +94,12 @@ class AffineStage:
         features, states, _ = self.sizes
         flat = np.bincount(self.places, control[self.controls], features * states)
         return np.asarray(flat, dtype=float).reshape(features, states)
+
+    def chained(self, constants: Array, members: int) -> AffineChain:
+        """Stages of this form with these constants, (L, c), to be swept through together."""
+        assert self.chain is not None
+        size = self.sizes[2]
+        return AffineChain(self.chain, self.places, self.controls, size, constants, members)
 
     def step(self, x: Array, weights: Array, data: Array, constants: Array) -> tuple:
         """Successor (n+, M), features (q, M) and cost, (1, M) or a zero."""
@@ -114,28 +114,9 @@ class AffineStage:
     ) -> tuple[Array, Array]:
         """Costate before, (n, M), and slopes in the control summed over the members, (m,)."""
         before = self.backward(x, data, constants, costate, weights @ costate)[0]
-        return before, self.control_slopes(phi[None], costate[None])[0]
-
-    def control_slopes(self, phi: Array, costates: Array) -> Array:
-        """Slopes in the controls of stages, (L, m), for phi (L, q, M) and costates (L, n+, M)."""
-        products = np.matmul(phi, costates.transpose(0, 2, 1)).reshape(len(phi), -1)
-        slopes, size = products[:, self.places], self.sizes[2]
-        targets = self.controls + size * np.arange(len(phi))[:, None]
-        sums = np.bincount(targets.ravel(), slopes.ravel(), size * len(phi))
-        return np.asarray(sums, dtype=float).reshape(len(phi), size)
-
-    def member_slopes(self, phi: Array, costates: Array) -> Array:
-        """The same of every member and costate apart, (L, m, c, M), for costates (L, n+, c M)."""
-        stages, _, members = phi.shape
-        features, states = np.divmod(self.places, self.sizes[1])
-        after = costates.reshape(stages, self.sizes[1], -1, members)
-        entries = phi[:, features, None] * after[:, states]
-        if self.is_one_to_one:
-            return entries
-        slopes = np.zeros((stages, self.sizes[2], *after.shape[2:]))
-        for place, control in enumerate(self.controls):
-            slopes[:, control] += entries[:, place]
-        return slopes
+        products = (phi @ costate.T).ravel()
+        slopes = np.bincount(self.controls, products[self.places], self.sizes[2])
+        return before, np.asarray(slopes, dtype=float)
 
 
 def _different(entries: ca.Function) -> tuple[list[int], list[int]]:

@@ -29,7 +29,7 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from ocp.reduced import Path, Reduced
+from ocp.reduced import Reduced
 from ocp.stages import Array
 from ocp.trust_region import to_boundary
 
@@ -81,18 +81,27 @@ class _Model:
 
 
 @dataclass(frozen=True, eq=False)
+class _Point:
+    """A point, the last states (n, N) that it leads to, and the cost."""
+
+    decisions: Array
+    ends: Array
+    cost: float
+
+
+@dataclass(frozen=True, eq=False)
 class _Expansion:
     """A point with what a step from it needs.
 
     Args:
-        path: the point, and where it leads.
+        point: the point, and where it leads.
         factors: G, (a, c, N), of those a components of (x^K, p) that the members' cost depends on.
         model: M.
         gradient: of the cost.
         relative: its largest component, in units of the terms that cancel in it.
     """
 
-    path: Path
+    point: _Point
     factors: Array
     model: _Model
     gradient: Array
@@ -140,7 +149,7 @@ class GaussNewton:
         self.iterations = self.evaluations = 0
         last = reduced.staged.stages[-1]
         self._components = np.unique(np.concatenate(last.function.patterns[2]))
-        self._here = self._expand(reduced.path(point))
+        self._here = self._expand(self._at(point))
         self._radius = max(1.0, float(np.linalg.norm(point)))
 
     @staticmethod
@@ -166,12 +175,12 @@ class GaussNewton:
     @property
     def point(self) -> Array:
         """Where it stands."""
-        return self._here.path.decisions
+        return self._here.point.decisions
 
     @property
     def cost(self) -> float:
         """Of the point."""
-        return self._here.path.cost
+        return self._here.point.cost
 
     @property
     def gradient(self) -> Array:
@@ -180,7 +189,7 @@ class GaussNewton:
 
     def moved(self, point: Array, cost: float, gradient: Array) -> None:
         """Go on from another point."""
-        self._here = self._expand(self.reduced.path(point))
+        self._here = self._expand(self._at(point))
 
     def iterate(self) -> bool:
         """One step; False if none lowers the cost any more."""
@@ -195,31 +204,31 @@ class GaussNewton:
             step, image, at_boundary = steps.within(self._radius)
             length = float(np.linalg.norm(step))
             expected = -float(here.gradient @ step + 0.5 * (step @ image))
-            path, ratio = self._corrected(step, expected)
+            point, ratio = self._corrected(step, expected)
             if ratio < SHRINK:
                 self._radius = NARROWED * length
             elif ratio > EXPAND and at_boundary:
                 self._radius = max(self._radius, WIDENED * length)
             if ratio > ACCEPT:
-                self._here = self._expand(path)
+                self._here = self._expand(point)
                 return True
         return False
 
-    def _corrected(self, step: Array, expected: float) -> tuple[Path, float]:
+    def _corrected(self, step: Array, expected: float) -> tuple[_Point, float]:
         """The best point that a step with its corrections leads to; actual / expected reduction."""
         here = self._here
         best, ratio = None, -np.inf
-        before = self._ends(here.path)
+        before = self._unknowns(here.point)[self._components]
         for count in range(CORRECTIONS + 1):
-            path = self.reduced.path(here.path.decisions + step)
-            found = (here.path.cost - path.cost) / expected if expected > 0 else -np.inf
+            point = self._at(here.point.decisions + step)
+            found = (here.point.cost - point.cost) / expected if expected > 0 else -np.inf
             self.evaluations += 1
             improved = best is None or found > ratio
             if improved:
-                best, ratio = path, found
+                best, ratio = point, found
             if count == CORRECTIONS or ratio > GOOD or not improved:
                 break
-            change = self._ends(path) - before
+            change = self._unknowns(point)[self._components] - before
             bent = (here.factors * change[:, None]).sum(axis=0).ravel()
             bent -= here.model.jacobian.T @ step
             if not np.isfinite(bent).all():
@@ -228,27 +237,28 @@ class GaussNewton:
         assert best is not None
         return best, ratio if np.isfinite(ratio) else -np.inf
 
-    def _ends(self, path: Path) -> Array:
-        """The components of (x^K, p) that count, (a, N)."""
-        parameters = path.decisions[self.reduced.staged.parameter_slice]
-        last = path.states[-1]
-        repeated = np.repeat(parameters[:, None], last.shape[1], axis=1)
-        return np.vstack([last, repeated])[self._components]
+    def _at(self, decisions: Array) -> _Point:
+        return _Point(decisions, *self.reduced.ends(decisions))
 
-    def _expand(self, path: Path) -> _Expansion:
+    def _unknowns(self, point: _Point) -> Array:
+        """(x^K, p) of every member, (n + p, N)."""
+        parameters = point.decisions[self.reduced.staged.parameter_slice]
+        repeated = np.repeat(parameters[:, None], point.ends.shape[1], axis=1)
+        return np.vstack([point.ends, repeated])
+
+    def _expand(self, point: _Point) -> _Expansion:
         """Gradient and M at a point, from one sweep backwards."""
         self.evaluations += 1
-        staged, decisions = self.reduced.staged, path.decisions
+        staged, decisions = self.reduced.staged, point.decisions
         last, members = staged.stages[-1], staged.members
-        parameters = decisions[staged.parameter_slice]
-        v = np.vstack([path.states[-1], np.repeat(parameters[:, None], members, axis=1)])
+        v = self._unknowns(point)
         g = staged.given(staged.intervals)
         slopes = last.function.derivatives(v, g)[1].T
         factors = self._factors(v, g)
         seeds = np.zeros((len(v), factors.shape[1] + 1, members))
         seeds[self._components, :-1] = factors
         seeds[:, -1] = slopes
-        pulled = self.reduced.pull_back(path, seeds)
+        pulled = self.reduced.pull_back(decisions, seeds)
         own = pulled[:, -1].sum(axis=1)
         shared = np.zeros_like(own)
         self.reduced.add_shared_gradient(shared, decisions)
@@ -256,7 +266,7 @@ class GaussNewton:
         gradient = own + shared
         size = float(max(np.abs(own).max(), np.abs(shared).max()))
         return _Expansion(
-            path,
+            point,
             factors,
             _Model(jacobian, _shared_curvature(self.reduced, decisions)),
             gradient,

@@ -20,17 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocp.affine import NO_COST, AffineStage
+from ocp.affine_chain import AffineChain
 from ocp.chain import Chain
 from ocp.stages import Array, Rows, SharedTerm, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, split_decisions
 from ocp.vectorize import CALL_NS, LOOP_NS, Vectorized
 
 CHAIN_MEMBERS = 150  # up to so many members, CasADi's loop is the faster one
-POINTWISE_NS, CHAIN_NS = 22_000.0, 8.0  # measured: a stage backwards with others, an operation
+IN_PLACE_NS, CHAIN_NS = 7000.0, 8.0  # measured: a stage in place, an operation in a loop
 AFFINE_NS = 8000.0  # of the calls for a stage by matrix products, beside its operations
 SHORTEST_CHAIN = 4  # stages
-TOGETHER = 50_000  # features of all members of the stages that are swept back together
-MEMBER_BLOCK = 16_384  # members that walk through all stages together, so that memory is bounded
+MEMBER_BLOCK = 2048  # members that walk through all stages together, so that they stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,28 +75,25 @@ class Sweep:
         operations = sum(f.function.n_instructions() for f in (self.step, self.pull))
         if members > CHAIN_MEMBERS:
             return self.affine.operations < operations
-        if self.affine.pointwise is not None:
+        if self.affine.chain is not None:
             calls = CALL_NS * self.affine.forward.function.n_instructions()
-            return POINTWISE_NS + calls < CHAIN_NS * operations * members
+            return IN_PLACE_NS + calls < CHAIN_NS * operations * members
         products = AFFINE_NS + CALL_NS * self.affine.operations
         return products < LOOP_NS * operations * members
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
-    """Where some decisions lead.
+class Run:
+    """Neighbouring stages start, ..., stop - 1 that are run together.
 
     Args:
-        decisions: (u^0, ..., u^{K-1}, p).
-        states: of all stages, each (n_k, N).
-        features: of the stages by matrix products, what a sweep backwards needs.
-        cost: total.
+        start, stop: the stages.
+        way: a chain that runs them all; or, of one stage, by matrix products, or None.
     """
 
-    decisions: Array
-    states: list[Array]
-    features: dict[int, tuple]
-    cost: float
+    start: int
+    stop: int
+    way: AffineChain | Chain | AffineStage | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +108,7 @@ class Reduced:
 
     staged: StagedProblem
     _sweeps: dict[int, Sweep] = field(default_factory=dict, repr=False)
+    _known_runs: dict[int, list[Run]] = field(default_factory=dict, init=False, repr=False)
 
     def _sweep(self, k: int) -> Sweep:
         stage = self.staged.stages[k]
@@ -156,26 +154,31 @@ class Reduced:
         starts = range(0, self.staged.members, MEMBER_BLOCK)
         return [slice(s, min(s + MEMBER_BLOCK, self.staged.members)) for s in starts]
 
-    @cached_property
-    def _parts(self) -> list[tuple[int, int, Chain | None]]:
-        """Stages start, ..., stop - 1 and the chain that runs them, if members are few."""
-        staged = self.staged
-        if staged.members > CHAIN_MEMBERS:
-            return [(k, k + 1, None) for k in range(len(staged.stages))]
-        parts: list[tuple[int, int, Chain | None]] = []
-        keys = [(id(stage.function), stage.state_size) for stage in staged.stages]
-        for _, group in groupby(range(len(staged.stages)), lambda k: keys[k]):
-            stages = list(group)
-            sweep = self._sweep(stages[0])
-            size = sweep.step.function.size1_out(0)
-            is_short = len(stages) < SHORTEST_CHAIN or sweep.is_best_affine(staged.members)
-            if is_short or size != staged.stages[stages[0]].state_size:
-                parts += [(k, k + 1, None) for k in stages]
-                continue
-            constants = np.array([staged.stages[k].constants for k in stages])
-            chain = Chain(sweep.step.function, sweep.pull.function, staged.data, constants)
-            parts.append((stages[0], stages[-1] + 1, chain))
-        return parts
+    def _runs(self, members: int) -> list[Run]:
+        """How the stages are run for so many members at a time."""
+        if members not in self._known_runs:
+            keys = [(id(stage.function), stage.state_size) for stage in self.staged.stages]
+            groups = groupby(range(len(keys)), lambda k: keys[k])
+            self._known_runs[members] = [
+                run for _, group in groups for run in self._runs_of(list(group), members)
+            ]
+        return self._known_runs[members]
+
+    def _runs_of(self, stages: list[int], members: int) -> list[Run]:
+        """Of neighbouring stages of one function."""
+        staged, sweep, first = self.staged, self._sweep(stages[0]), stages[0]
+        constants = np.array([staged.stages[k].constants for k in stages])
+        affine = sweep.affine if sweep.is_best_affine(members) else None
+        if affine is not None and affine.chain is not None:
+            return [Run(first, stages[-1] + 1, affine.chained(constants, members))]
+        single = [Run(k, k + 1, affine) for k in stages]
+        leads_back = sweep.step.function.size1_out(0) == staged.stages[first].state_size
+        is_long = len(stages) >= SHORTEST_CHAIN and leads_back
+        is_whole = members == staged.members <= CHAIN_MEMBERS
+        if affine is not None or not (is_long and is_whole):
+            return single
+        chain = Chain(sweep.step.function, sweep.pull.function, staged.data, constants)
+        return [Run(first, stages[-1] + 1, chain)]
 
     def _arguments(self, k: int, decisions: Array, members: slice) -> list[Array]:
         """(u, p, data, constants) of stage k, all but the state."""
@@ -183,97 +186,95 @@ class Reduced:
         control, parameters = self.staged.control_slices[k], self.staged.parameter_slice
         return [column[control], column[parameters], self._data[:, members], self._constants[k]]
 
-    def _controls(self, start: int, stop: int, decisions: Array) -> Array:
-        """Controls of neighbouring stages of one size, (stages, m)."""
+    def _controls(self, run: Run, decisions: Array) -> Array:
+        """Controls of the stages of a run, (stages, m), a view."""
         slices = self.staged.control_slices
-        return decisions[slices[start].start : slices[stop - 1].stop].reshape(stop - start, -1)
+        part = decisions[slices[run.start].start : slices[run.stop - 1].stop]
+        return part.reshape(run.stop - run.start, -1)
 
-    @cached_property
-    def _affine(self) -> list[AffineStage | None]:
-        """Of every stage its form by matrix products, where that is the fastest."""
-        sweeps = [self._sweep(k) for k in range(len(self.staged.stages))]
-        return [s.affine if s.is_best_affine(self.staged.members) else None for s in sweeps]
+    def ends(self, decisions: Array) -> tuple[Array, float]:
+        """The last states of all members, (n, N), and the total cost."""
+        states, cost = self._forward(decisions, slice(0, self.staged.members))
+        return states[-1], cost + self._shared_cost(decisions)
 
-    def path(self, decisions: Array) -> Path:
-        """The states that the decisions lead to, of all members at once, for `pull_back`."""
-        features: dict[int, tuple] = {}
-        states, cost = self._forward(decisions, slice(None), features)
-        return Path(decisions, states, features, cost + self._shared_cost(decisions))
-
-    def pull_back(self, path: Path, slopes: Array) -> Array:
+    def pull_back(self, decisions: Array, slopes: Array) -> Array:
         """Derivatives in the decisions of functions of each member's last state and of p.
 
         Only for stages whose costs depend on nothing, so that costates are all there is.
 
         Args:
-            path: where.
+            decisions: where.
             slopes: (n + p, c, N), derivatives of c functions of every member.
 
         Returns:
             (decisions, c, N).
         """
-        staged = self.staged
+        staged, everyone = self.staged, slice(0, self.staged.members)
         _, several, members = slopes.shape
         n = staged.stages[-1].state_size
+        states, _ = self._forward(decisions, everyone)
         result = np.zeros((self.size, several, members))
         result[staged.parameter_slice] = slopes[n:]
-        costate = np.ascontiguousarray(slopes[:n]).reshape(n, -1)
-        stop = staged.intervals
-        while stop:
-            last = stop - 1
-            affine = path.features[last][0] if last in path.features else None
-            if affine is not None and affine.pointwise is not None:
-                start = self._first_alike(last, path.features)
-                phi, after, costate = self._costates_alike(
-                    start, stop, path.states, path.features, costate
-                )
-                own = affine.member_slopes(phi, after)
-                rows = slice(staged.control_slices[start].start, staged.control_slices[last].stop)
-                result[rows] = own.reshape(-1, several, members)
-                stop = start
+        costate = slopes[:n].reshape(n, -1)
+        for run in reversed(self._runs(members)):
+            start, stop = run.start, min(run.stop, staged.intervals)
+            if start == stop:  # the last stage
                 continue
-            control, parameters, data, constants = self._arguments(
-                last, path.decisions, slice(None)
-            )
-            state, data = np.tile(path.states[last], several), np.tile(data, several)
-            costate, own = self._sweep(last).pull(
-                state, control, parameters, data, constants, costate
-            )
-            own, m = own.reshape(-1, several, members), staged.stages[last].control_size
-            result[staged.control_slices[last]] = own[:m]
-            result[staged.parameter_slice] += own[m:]
-            stop = last
+            if isinstance(run.way, AffineChain):
+                costate, after = run.way.backward(costate)
+                own = run.way.member_slopes(after)
+                rows = slice(staged.control_slices[start].start, staged.control_slices[stop].start)
+                result[rows] = own.reshape(-1, several, members)
+                continue
+            for k in range(stop - 1, start - 1, -1):
+                control, parameters, data, constants = self._arguments(k, decisions, everyone)
+                state, data = np.tile(states[k], several), np.tile(data, several)
+                pull = self._sweep(k).pull
+                costate, own = pull(state, control, parameters, data, constants, costate)
+                own, m = own.reshape(-1, several, members), staged.stages[k].control_size
+                result[staged.control_slices[k]] = own[:m]
+                result[staged.parameter_slice] += own[m:]
         return result
 
     def _forward(
-        self, decisions: Array, members: slice, features: dict[int, tuple] | None = None
+        self,
+        decisions: Array,
+        members: slice,
+        features: dict[int, tuple[Array, Array, Array, Array]] | None = None,
     ) -> tuple[list[Array], float]:
         """States of all stages, each (n_k, members), and the cost of these members.
 
-        Features and weights of stages by matrix products are put into `features`.
+        They are good until the next sweep. Features and weights of single stages by matrix products
+        are put into `features`.
         """
         states, cost = [np.ascontiguousarray(self.staged.initial_state[members].T)], 0.0
         parameters = decisions[self.staged.parameter_slice]
-        for start, stop, chain in self._parts:
-            if chain is not None:
-                controls = self._controls(start, stop, decisions)
-                after, spent = chain.states(states[-1].T, controls, parameters)
-                states += list(after.copy().transpose(0, 2, 1))
+        for run in self._runs(members.stop - members.start):
+            if isinstance(run.way, AffineChain):
+                controls = self._controls(run, decisions)
+                after, spent = run.way.forward(states[-1], self._data[:, members], controls)
+                states[-1:] = [*run.way.states, after]
                 cost += spent
                 continue
-            arguments = self._arguments(start, decisions, members)
-            affine = self._affine[start]
-            if affine is not None:
+            if isinstance(run.way, Chain):
+                controls = self._controls(run, decisions)
+                followers, spent = run.way.states(states[-1].T, controls, parameters)
+                states += list(followers.copy().transpose(0, 2, 1))
+                cost += spent
+                continue
+            k = run.start
+            arguments = self._arguments(k, decisions, members)
+            if run.way is not None:
                 control, _, data, constants = arguments
-                weights = affine.weights(control[:, 0])
-                successor, phi, running = affine.step(states[start], weights, data, constants)
+                weights = run.way.weights(control[:, 0])
+                successor, phi, running = run.way.step(states[k], weights, data, constants)
                 if features is not None:
-                    features[start] = (affine, phi, weights, data, constants)
+                    features[k] = (phi, weights, data, constants)
             else:
-                successor, running = self._sweep(start).step(states[start], *arguments)
+                successor, running = self._sweep(k).step(states[k], *arguments)
             if running is not NO_COST:
                 cost += float(running.sum())
-            if start < self.staged.intervals:
+            if k < self.staged.intervals:
                 states.append(successor)
         return states, cost
 
@@ -288,10 +289,11 @@ class Reduced:
 
     def trajectory(self, decisions: Array) -> Trajectory:
         """The states that the decisions lead to."""
-        parts = [self._forward(decisions, members)[0] for members in self._blocks()]
-        states = tuple(
-            np.concatenate([part[k].T for part in parts]) for k in range(len(self.staged.stages))
-        )
+        staged = self.staged
+        states = tuple(np.empty((staged.members, stage.state_size)) for stage in staged.stages)
+        for members in self._blocks():
+            for whole, part in zip(states, self._forward(decisions, members)[0], strict=True):
+                whole[members] = part.T
         return Trajectory(states, *split_decisions(self.staged, decisions), self.staged.times)
 
     def cost_and_gradient(self, decisions: Array) -> tuple[float, Array]:
@@ -299,41 +301,34 @@ class Reduced:
         staged, gradient, total = self.staged, np.zeros(self.size), 0.0
         parameters = decisions[staged.parameter_slice]
         for members in self._blocks():
-            features: dict[int, tuple] = {}
+            features: dict[int, tuple[Array, Array, Array, Array]] = {}
             states, cost = self._forward(decisions, members, features)
             total += cost
             costate = np.zeros((0, states[0].shape[1]))
-            first = len(staged.stages)  # of the stages that are done
-            for start, stop, chain in reversed(self._parts):
-                if start >= first:
+            for run in reversed(self._runs(members.stop - members.start)):
+                if isinstance(run.way, AffineChain):
+                    costate, costates = run.way.backward(costate)
+                    own = self._controls(run, gradient)
+                    own += run.way.control_slopes(costates)
                     continue
-                first = start
-                if chain is not None:
-                    controls = self._controls(start, stop, decisions)
-                    before = np.stack([x.T for x in states[start:stop]])
-                    after, slopes = chain.costates(before, controls, parameters, costate.T)
-                    costate, m = after.T.copy(), controls.shape[1]
-                    own = self._controls(start, stop, gradient)
+                if isinstance(run.way, Chain):
+                    controls = self._controls(run, decisions)
+                    before = np.stack([x.T for x in states[run.start : run.stop]])
+                    start, slopes = run.way.costates(before, controls, parameters, costate.T)
+                    costate, m = start.T.copy(), controls.shape[1]
+                    own = self._controls(run, gradient)
                     own += slopes[:, :m]
                     gradient[staged.parameter_slice] += slopes[:, m:].sum(axis=0)
                     continue
-                m = staged.stages[start].control_size
-                if start in features:
-                    affine, *known = features[start]
-                    if affine.pointwise is not None:
-                        first = self._first_alike(start, features)
-                    if first < start:
-                        costate, sums = self._pull_alike(first, stop, states, features, costate)
-                        own = self._controls(first, stop, gradient)
-                        own += sums
-                        continue
-                    costate, sums = affine.pull(states[start], *known, costate)
-                    gradient[staged.control_slices[start]] += sums
+                k = run.start
+                if run.way is not None:
+                    costate, sums = run.way.pull(states[k], *features[k], costate)
+                    gradient[staged.control_slices[k]] += sums
                     continue
-                arguments = self._arguments(start, decisions, members)
-                costate, slopes = self._sweep(start).pull(states[start], *arguments, costate)
-                sums = slopes.sum(axis=1)
-                gradient[staged.control_slices[start]] += sums[:m]
+                arguments = self._arguments(k, decisions, members)
+                costate, slopes = self._sweep(k).pull(states[k], *arguments, costate)
+                m, sums = staged.stages[k].control_size, slopes.sum(axis=1)
+                gradient[staged.control_slices[k]] += sums[:m]
                 gradient[staged.parameter_slice] += sums[m:]
         self.add_shared_gradient(gradient, decisions)
         return total + self._shared_cost(decisions), gradient
@@ -343,45 +338,6 @@ class Reduced:
         for function, index, constants in self.shared:
             slopes = function.derivatives(decisions[index], constants)[1]
             np.add.at(gradient, index, slopes.T)
-
-    @staticmethod
-    def _first_alike(last: int, features: dict[int, tuple]) -> int:
-        """First of the stages up to `last` that are swept together: of one form, in the cache."""
-        affine, phi = features[last][:2]
-        most, first = TOGETHER // max(phi.size, 1), last
-        while last - first + 1 < most and first - 1 in features:
-            if features[first - 1][0] is not affine:
-                break
-            first -= 1
-        return first
-
-    @staticmethod
-    def _pull_alike(
-        start: int, stop: int, states: list[Array], features: dict[int, tuple], costate: Array
-    ) -> tuple[Array, Array]:
-        """Costate before stage `start` and slopes in the controls, (stop - start, m)."""
-        affine = features[start][0]
-        phi, after, before = Reduced._costates_alike(start, stop, states, features, costate)
-        return before, affine.control_slopes(phi, after)
-
-    @staticmethod
-    def _costates_alike(
-        start: int, stop: int, states: list[Array], features: dict[int, tuple], costate: Array
-    ) -> tuple[Array, Array, Array]:
-        """Features of the stages and costates after each of them, and the costate before `start`.
-
-        The costates may be several of all members, (n, c N).
-        """
-        affine, _, _, data, _ = features[start]
-        known = [features[k] for k in range(start, stop)]
-        before, after = affine.pointwise.pull(
-            np.stack(states[start:stop]),
-            np.stack([weights for _, _, weights, _, _ in known]),
-            data,
-            np.hstack([constants for *_, constants in known]).T,
-            costate,
-        )
-        return np.stack([phi for _, phi, *_ in known]), after, before
 
 
 def subsample(staged: StagedProblem, members: Sequence[int] | Array) -> StagedProblem:

@@ -106,7 +106,7 @@ class _Program:
 
 
 @dataclass(frozen=True)
-class _Grouped:
+class Grouped:
     """The operations grouped: of one level, one kind, on operands of one kind each.
 
     Rows of kind 0 have all columns, rows of kind 1 have one, which all columns share.
@@ -119,7 +119,7 @@ class _Grouped:
     outputs: tuple[tuple[int, int, Any, Any], ...]
 
     @classmethod
-    def of(cls, program: _Program, shares: tuple[bool, ...]) -> _Grouped:
+    def of(cls, program: _Program, shares: tuple[bool, ...]) -> Grouped:
         """For inputs of which some are shared by all columns."""
         level, kind = [0] * program.size, [1] * program.size
         slot, rows = [0] * program.size, [0, 0]
@@ -149,11 +149,11 @@ class _Grouped:
             members = sorted(groups[key], key=lambda m: (slot[m[1]], slot[max(m[2], 0)]))
             for work_row, _, _ in members:
                 place(work_row)
-            target = _rows([slot[m[0]] for m in members])
-            first = (key[2][0], _rows([slot[m[1]] for m in members]))
+            target = rows_of([slot[m[0]] for m in members])
+            first = (key[2][0], rows_of([slot[m[1]] for m in members]))
             second = None
             if len(key[2]) == 2:
-                second = (key[2][1], _rows([slot[m[2]] for m in members]))
+                second = (key[2][1], rows_of([slot[m[2]] for m in members]))
             steps.append((operations[key[3]], key[1], target, first, second))
         outputs: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for o, row, work_row in program.outputs:
@@ -164,8 +164,8 @@ class _Grouped:
                 (
                     i,
                     int(shares[i]),
-                    _rows([r for r, _ in pairs]),
-                    _rows([slot[w] for _, w in pairs]),
+                    rows_of([r for r, _ in pairs]),
+                    rows_of([slot[w] for _, w in pairs]),
                 )
                 for i, pairs in by_input.items()
             ),
@@ -175,13 +175,13 @@ class _Grouped:
             ),
             tuple(steps),
             tuple(
-                (o, k, _rows([r for r, _ in pairs]), _rows([w for _, w in pairs]))
+                (o, k, rows_of([r for r, _ in pairs]), rows_of([w for _, w in pairs]))
                 for (o, k), pairs in outputs.items()
             ),
         )
 
 
-def _rows(places: list[int]) -> Any:
+def rows_of(places: list[int]) -> Any:
     """Rows as a slice where they follow each other, as an array of numbers elsewhere."""
     first = places[0]
     if places == list(range(first, first + len(places))):
@@ -199,7 +199,7 @@ class Vectorized:
 
     function: ca.Function
     _buffers: dict[tuple, tuple] = field(default_factory=dict, repr=False)
-    _groups: dict[tuple, _Grouped] = field(default_factory=dict, repr=False)
+    _groups: dict[tuple, Grouped] = field(default_factory=dict, repr=False)
     _ways: dict[tuple[int, bool], str] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict:
@@ -264,11 +264,20 @@ class Vectorized:
                 self._pass(program, slice(start, start + BLOCK), inputs, outputs)
         return outputs
 
+    def grouped(self, shares: tuple[bool, ...]) -> Grouped | None:
+        """The operations in groups, some inputs being shared; None if NumPy lacks one of them."""
+        if self._program is None:
+            return None
+        if shares not in self._groups:
+            self._groups[shares] = Grouped.of(self._program, shares)
+        return self._groups[shares]
+
     @cached_property
     def _levels(self) -> int:
         """Number of groups, if nothing is shared."""
-        assert self._program is not None
-        return len(_Grouped.of(self._program, (False,) * self.function.n_in()).steps)
+        grouped = self.grouped((False,) * self.function.n_in())
+        assert grouped is not None
+        return len(grouped.steps)
 
     def _fastest(self, columns: int, shares: bool) -> str:
         """Which of "loop", "groups" and "rows" is expected to take the least time."""
@@ -298,10 +307,8 @@ class Vectorized:
     def _grouped(self, columns: int, inputs: tuple[Array, ...]) -> list[Array]:
         """By groups of like operations, each on all its rows at once."""
         shares = tuple(argument.shape[1] == 1 and columns > 1 for argument in inputs)
-        if shares not in self._groups:
-            assert self._program is not None
-            self._groups[shares] = _Grouped.of(self._program, shares)
-        grouped = self._groups[shares]
+        grouped = self.grouped(shares)
+        assert grouped is not None
         work = [np.empty((grouped.rows[0], columns)), np.empty((grouped.rows[1], 1))]
         for i, kind, rows, places in grouped.inputs:
             work[kind][places] = inputs[i][rows]

@@ -50,7 +50,7 @@ def test_functions_of_the_last_state_are_pulled_back_to_the_decisions(name: str)
     staged, members = reduced.staged, reduced.staged.members
     size = staged.stages[-1].state_size + staged.parameter_size
     slopes = np.random.default_rng(0).standard_normal((size, 2, members))
-    found = reduced.pull_back(reduced.path(decisions), slopes)
+    found = reduced.pull_back(decisions, slopes)
     nothing = [(np.zeros(0, dtype=int), np.zeros((0, s.function.unknowns))) for s in staged.stages]
     seeds = (np.repeat(np.arange(members), 2), slopes.transpose(2, 1, 0).reshape(-1, size))
     expected = reduced_jacobian(
