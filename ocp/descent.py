@@ -2,7 +2,8 @@
 
 The step is -H g with the inverse Hessian H built from the last MEMORY pairs s = change of the
 point, y = change of the gradient, in the compact form, and a line search for the strong Wolfe
-conditions.
+conditions. H begins as a multiple of the identity, or as a given matrix that is close to the
+inverse Hessian near a minimum.
 
 Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), algorithms 3.5, 3.6 and 7.5.
 """
@@ -31,6 +32,7 @@ class QuasiNewton:
     Args:
         evaluate: point -> (cost, gradient).
         point, cost, gradient: where it stands.
+        metric: product with the matrix that H begins as.
         iterations, evaluations: how many so far.
     """
 
@@ -38,6 +40,7 @@ class QuasiNewton:
     point: Array
     cost: float
     gradient: Array
+    metric: Callable[[Array], Array] | None = None
     iterations: int = 0
     evaluations: int = 0
     _steps: list[Array] = field(default_factory=list)
@@ -60,9 +63,9 @@ class QuasiNewton:
         if not slope < 0:
             self._steps.clear()
             self._changes.clear()
-            direction = -self.gradient
-            slope = -float(self.gradient @ self.gradient)
-        if not self._steps:
+            direction = self._direction()
+            slope = float(self.gradient @ direction)
+        if not self._steps and self.metric is None:
             direction = direction / max(1.0, float(np.linalg.norm(self.gradient)))
             slope = float(self.gradient @ direction)
         found = self._search(direction, slope)
@@ -83,9 +86,9 @@ class QuasiNewton:
         return True
 
     def _direction(self) -> Array:
-        if not self._steps:
-            return -self.gradient
         direction = -self.gradient
+        if not self._steps:
+            return direction if self.metric is None else self.metric(direction)
         products = [float(s @ y) for s, y in zip(self._steps, self._changes, strict=True)]
         pairs = list(zip(self._steps, self._changes, products, strict=True))
         weights = []
@@ -93,8 +96,11 @@ class QuasiNewton:
             weight = float(s @ direction) / product
             weights.append(weight)
             direction -= weight * y
-        y = self._changes[-1]
-        direction *= products[-1] / float(y @ y)
+        if self.metric is None:
+            y = self._changes[-1]
+            direction *= products[-1] / float(y @ y)
+        else:
+            direction = self.metric(direction)
         for (s, y, product), weight in zip(pairs, reversed(weights), strict=True):
             direction += (weight - float(y @ direction) / product) * s
         return direction

@@ -23,6 +23,7 @@ Conn, Gould and Toint, Trust-Region Methods (2000), section 15.3.2.3 (second-ord
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -163,7 +164,7 @@ class GaussNewton:
         rank = np.unique(np.concatenate(staged.stages[-1].function.patterns[2])).size
         if not rank or (rank + 1) * staged.members * reduced.size > MOST_ENTRIES:
             return False
-        if (_shared_curvature(reduced, np.zeros(reduced.size)) <= 0.0).any():
+        if (reduced.shared_curvature(np.zeros(reduced.size)) <= 0.0).any():
             return False
         small, large = sorted((rank * staged.members, reduced.size))
         gradient = sum(
@@ -186,6 +187,15 @@ class GaussNewton:
     def gradient(self) -> Array:
         """Of the cost."""
         return self._here.gradient
+
+    @property
+    def relative(self) -> float:
+        """Largest component of the gradient, in units of the terms that cancel in it."""
+        return self._here.relative
+
+    def metric(self) -> Callable[[Array], Array]:
+        """Product with M^{-1} at the point."""
+        return self._here.model.solve
 
     def moved(self, point: Array, cost: float, gradient: Array) -> None:
         """Go on from another point."""
@@ -259,18 +269,15 @@ class GaussNewton:
         seeds[self._components, :-1] = factors
         seeds[:, -1] = slopes
         pulled = self.reduced.pull_back(decisions, seeds)
-        own = pulled[:, -1].sum(axis=1)
-        shared = np.zeros_like(own)
-        self.reduced.add_shared_gradient(shared, decisions)
-        jacobian = pulled[:, :-1].reshape(len(own), -1)
-        gradient = own + shared
-        size = float(max(np.abs(own).max(), np.abs(shared).max()))
+        gradient = pulled[:, -1].sum(axis=1)
+        self.reduced.add_shared_gradient(gradient, decisions)
+        jacobian = pulled[:, :-1].reshape(len(gradient), -1)
         return _Expansion(
             point,
             factors,
-            _Model(jacobian, _shared_curvature(self.reduced, decisions)),
+            _Model(jacobian, self.reduced.shared_curvature(decisions)),
             gradient,
-            float(np.abs(gradient).max()) / size if size > 0 else 0.0,
+            float(np.abs(gradient).max()) / self.reduced.gradient_scale(decisions, gradient),
         )
 
     def _factors(self, v: Array, g: Array) -> Array:
@@ -323,13 +330,3 @@ class GaussNewton:
                 break
             direction = square / before * direction - solved
         return _Steps(points, images, True)
-
-
-def _shared_curvature(reduced: Reduced, decisions: Array) -> Array:
-    """Diagonal of the Hessian of the shared terms, (decisions,)."""
-    diagonal = np.zeros(reduced.size)
-    for function, index, constants in reduced.shared:
-        none = np.zeros((function.row_count, index.shape[1]))
-        second = function.hessians(decisions[index], constants, none)
-        np.add.at(diagonal, index, np.diagonal(second, axis1=1, axis2=2).T)
-    return diagonal

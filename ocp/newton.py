@@ -18,6 +18,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +46,10 @@ SAMPLE_TOLERANCE = 1e-5  # of the levels before the last
 ACCEPT, SHRINK, EXPAND = 1e-4, 0.25, 0.75  # ratios of actual to expected reduction
 ROUNDING = 1e-14  # of the cost, relative
 STALLED = 3  # second-order steps without progress before giving up
+VALLEY_END = 1e-3  # gradient, relative, from which the metric of a point is good for the rest
+FINISH_TURN, FINISH_CONTRACTION = 10, 0.3  # iterations with it, and what they must do to gradients
 
+Metric = Callable[[Array], Array]  # product with what is close to the inverse Hessian
 MakeModel = Callable[[Linearization, tuple[Array, ...], Multipliers, NDArray[np.bool_]], Model]
 
 
@@ -143,8 +148,11 @@ def minimize(
     step_gradients: float,
     limits: Limits = Limits(),
     progress: Progress | None = None,
+    leave: bool = False,
 ) -> tuple[NLPResult, Effort]:
     """Minimise from `start` within the bounds of the decisions, without regard to rows.
+
+    Where a descent meets the tolerance no second derivative is looked at: a certificate has to.
 
     Args:
         staged: a problem whose stages have neither rows nor local unknowns.
@@ -154,6 +162,7 @@ def minimize(
             timed, so that the same request takes the same way on every run.
         limits: tolerance, iterations and time.
         progress: called with every iteration.
+        leave: begin with second-order steps, as the gradient does not lead away from a saddle.
 
     Returns:
         The decisions where it stopped, in the form of an optimiser's result without multipliers,
@@ -163,7 +172,7 @@ def minimize(
     with interruptible() as request:
         watch = Watch(limits, progress, effort, request)
         run = _Run(Reduced(staged), start, model, step_gradients, watch)
-        status = run.solve(limits.tolerance)
+        status = run.solve(limits.tolerance, leave)
     return watch.result(run.decisions, status), effort
 
 
@@ -173,6 +182,11 @@ def sample_sizes(members: int) -> list[int]:
     while sizes[0] >= SAMPLE_RATIO * LEAST_SAMPLE:
         sizes.insert(0, sizes[0] // SAMPLE_RATIO)
     return sizes
+
+
+def _scaled(metric: Metric, share: float, vector: Array) -> Array:
+    """Of all members, from a part of them."""
+    return share * metric(vector)
 
 
 @dataclass(eq=False)
@@ -210,82 +224,126 @@ class _Run:
         self.decisions = np.clip(start, self.lower, self.upper)
         self.step_gradients = step_gradients
 
-    def solve(self, tolerance: float) -> Status:
+    def solve(self, tolerance: float, leave: bool) -> Status:
         """All levels, the smallest first; why it ended."""
         everything = self.reduced
-        members = everything.staged.members
+        sizes = sample_sizes(everything.staged.members)
         try:
-            sizes = sample_sizes(members)
-            here = self._point(self.decisions)
-            self.watch.check(here.cost)
-            if here.residual > WARM:
-                order = np.random.default_rng(0).permutation(members)
-                for size in sizes[:-1]:
-                    here.linearization = None
+            self.watch.check(everything.cost(self.decisions))
+            metric = None
+            if leave and not self.is_bounded:
+                return self._in_turns(tolerance, near=True)
+            if not self._is_near():
+                order = np.random.default_rng(0).permutation(sizes[-1])
+                for size, following in pairwise(sizes):
                     part = subsample(everything.staged, np.sort(order[:size]))
                     self.reduced = Reduced(part).with_sweeps_of(everything)
-                    here = self._point(self.decisions)
-                    self._level(here, SAMPLE_TOLERANCE)
-                if len(sizes) > 1:
-                    self.reduced = everything
-                    here = self._point(self.decisions)
-            return self._level(here, tolerance)
+                    _, found = self._level(SAMPLE_TOLERANCE, metric)
+                    metric = found and partial(_scaled, found, size / following)
+                self.reduced = everything
+            return self._level(tolerance, metric)[0]
         except Stop as stop:
             return stop.status
 
-    def _level(self, here: _Point, tolerance: float) -> Status:
-        """Turns of descent and of Newton's method until the gradient is within the tolerance."""
+    def _is_near(self) -> bool:
+        """Whether a minimum is near, by the size of the gradient."""
+        gradient = self.reduced.cost_and_gradient(self.decisions)[1]
+        scale = self.reduced.gradient_scale(self.decisions, gradient)
+        return bool(np.abs(gradient).max(initial=0.0) <= WARM * scale)
+
+    def _level(self, tolerance: float, metric: Metric | None) -> tuple[Status, Metric | None]:
+        """Minimise; also what is close to the inverse Hessian where it ended, if that is known.
+
+        Args:
+            tolerance: of the gradient, relative.
+            metric: what is close to it from the start, by the level before.
+        """
         if self.is_bounded:
-            found, settled = self._newton(here, tolerance, patient=True)
-            while settled is None:
-                found, settled = self._newton(found, tolerance, patient=True)
-            return settled
-        near = here.residual <= WARM
-        descent: QuasiNewton | GaussNewton = QuasiNewton(
+            return self._with_bounds(tolerance), None
+        near = self._is_near()
+        if metric is None and not near and GaussNewton.suits(self.reduced):
+            metric, near = self._through_valley(), True
+        if metric is not None and self._finish(metric, tolerance):
+            return Status.SOLVED, metric
+        return self._in_turns(tolerance, near), metric
+
+    def _with_bounds(self, tolerance: float) -> Status:
+        """By Newton's method alone."""
+        found, settled = self._newton(self._point(self.decisions), tolerance, patient=True)
+        while settled is None:
+            found, settled = self._newton(found, tolerance, patient=True)
+        return settled
+
+    def _advance(self, descent: QuasiNewton | GaussNewton) -> bool:
+        """One iteration of a descent; False if nothing lowers the cost."""
+        if not descent.iterate():
+            return False
+        self.decisions = descent.point
+        self.effort.descent_iterations += 1
+        self.watch.check(descent.cost)
+        return True
+
+    def _through_valley(self) -> Metric:
+        """The descent of `gauss_newton`, after the beginning of a quasi-Newton one."""
+        since = time.perf_counter()
+        quasi = QuasiNewton.start(self.reduced.cost_and_gradient, self.decisions)
+        while quasi.iterations < LEAST_TURN and self._advance(quasi):
+            pass
+        valley = GaussNewton(self.reduced, quasi.point)
+        while valley.relative > VALLEY_END and self._advance(valley):
+            pass
+        self.effort.spend("descent", since)
+        return valley.metric()
+
+    def _finish(self, metric: Metric, tolerance: float) -> bool:
+        """A quasi-Newton descent that begins with a good metric; whether it met the tolerance."""
+        since = time.perf_counter()
+        quasi = QuasiNewton.start(self.reduced.cost_and_gradient, self.decisions)
+        quasi.metric = metric
+        goal = tolerance * self.reduced.gradient_scale(self.decisions, quasi.gradient)
+        sizes = [float(np.abs(quasi.gradient).max())]
+        while sizes[-1] > goal and self._advance(quasi):
+            sizes.append(float(np.abs(quasi.gradient).max()))
+            if (
+                len(sizes) > FINISH_TURN
+                and sizes[-1] > FINISH_CONTRACTION * sizes[-1 - FINISH_TURN]
+            ):
+                break
+        self.effort.spend("descent", since)
+        return sizes[-1] <= goal
+
+    def _in_turns(self, tolerance: float, near: bool) -> Status:
+        """Turns of a quasi-Newton descent and of Newton's method, which begins near a minimum."""
+        here = self._point(self.decisions)
+        quasi = QuasiNewton(
             self.reduced.cost_and_gradient, here.decisions, here.cost, here.gradient
         )
         turn = TURN * self.step_gradients
-        has_valley = GaussNewton.suits(self.reduced)
         while True:
             if not near:
                 here.linearization = None
                 since = time.perf_counter()
-                if has_valley and isinstance(descent, QuasiNewton):
-                    near = self._descend(descent, 0.0, here.scale)
-                    if not near:
-                        descent = GaussNewton(self.reduced, descent.point)
-                if not near:
-                    near = self._descend(descent, turn, here.scale)
+                near = self._descend(quasi, turn, here.scale)
                 self.effort.spend("descent", since)
                 turn *= 2.0
-                here = self._point(descent.point)
+                here = self._point(quasi.point)
             here, settled = self._newton(here, tolerance, patient=near)
             if settled is not None:
                 return settled
             near = False
-            descent.moved(here.decisions, here.cost, here.gradient)
+            quasi.moved(here.decisions, here.cost, here.gradient)
 
-    def _descend(self, descent: QuasiNewton | GaussNewton, turn: float, scale: float) -> bool:
-        """One turn; whether it ended because a minimum is near, or nothing lowers the cost.
-
-        Args:
-            descent: what iterates.
-            turn: evaluations after which the turn ends, unless it has had LEAST_TURN iterations.
-            scale: of the terms that cancel in the gradient.
-        """
-        first, evaluations = descent.iterations, descent.evaluations
-        while True:
-            if not descent.iterate():
+    def _descend(self, quasi: QuasiNewton, turn: float, scale: float) -> bool:
+        """One turn; whether it ended because a minimum is near, or nothing lowers the cost."""
+        first, evaluations = quasi.iterations, quasi.evaluations
+        target = next(near for limit, near in NEAR.items() if self.step_gradients <= limit)
+        while self._advance(quasi):
+            if np.abs(quasi.gradient).max() <= target * scale:
                 return True
-            self.decisions = descent.point
-            self.effort.descent_iterations += 1
-            self.watch.check(descent.cost)
-            target = next(near for limit, near in NEAR.items() if self.step_gradients <= limit)
-            if np.abs(descent.gradient).max() <= target * scale:
-                return True
-            spent = descent.evaluations - evaluations
-            if spent > turn and descent.iterations - first >= LEAST_TURN:
+            spent = quasi.evaluations - evaluations
+            if spent > turn and quasi.iterations - first >= LEAST_TURN:
                 return False
+        return True
 
     def _point(self, decisions: Array) -> _Point:
         """The problem linearised at a point."""
@@ -297,7 +355,8 @@ class _Run:
         gradient = reduced_gradient(linearization, costates, multipliers)
         held = (decisions <= self.lower) & (gradient.value > 0)
         held |= (decisions >= self.upper) & (gradient.value < 0)
-        scale = float(gradient.terms.max(initial=0.0)) or 1.0
+        terms = float(gradient.terms.max(initial=0.0))
+        scale = max(terms, self.reduced.gradient_scale(decisions, gradient.value))
         largest = float(np.abs(gradient.value[~held]).max(initial=0.0))
         self.effort.spend("derivatives", since)
         return _Point(

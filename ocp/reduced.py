@@ -339,6 +339,28 @@ class Reduced:
             slopes = function.derivatives(decisions[index], constants)[1]
             np.add.at(gradient, index, slopes.T)
 
+    def shared_curvature(self, decisions: Array) -> Array:
+        """Diagonal of the Hessian of the shared terms, (decisions,)."""
+        diagonal = np.zeros(self.size)
+        for function, index, constants in self.shared:
+            none = np.zeros((function.row_count, index.shape[1]))
+            second = function.hessians(decisions[index], constants, none)
+            np.add.at(diagonal, index, np.diagonal(second, axis1=1, axis2=2).T)
+        return diagonal
+
+    def gradient_scale(self, decisions: Array, gradient: Array) -> float:
+        """Size of what cancels in a gradient: of the members and of the shared terms.
+
+        At least what a change of the decisions by their own size, or by 1, changes in the gradient
+        of the shared terms: where the members' cost vanishes at no control, there is nothing else.
+        """
+        shared = np.zeros_like(gradient)
+        self.add_shared_gradient(shared, decisions)
+        largest = max(1.0, float(np.abs(decisions).max(initial=0.0)))
+        floor = largest * float(self.shared_curvature(decisions).min(initial=np.inf))
+        parts = (np.abs(gradient - shared).max(initial=0.0), np.abs(shared).max(initial=0.0), floor)
+        return float(max(parts)) or 1.0
+
 
 def subsample(staged: StagedProblem, members: Sequence[int] | Array) -> StagedProblem:
     """The problem of some of its members, in units of their share of all.

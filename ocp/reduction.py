@@ -24,6 +24,7 @@ def minimize_reduced(
     start: Array,
     limits: Limits,
     progress: Progress | None = None,
+    leave: bool = False,
 ) -> tuple[NLPResult, Effort]:
     """Minimise from decisions `start`; the result's point is the decisions where it stopped.
 
@@ -33,12 +34,13 @@ def minimize_reduced(
         start: (u^0, ..., u^{K-1}, p).
         limits: tolerance of the gradient, iterations and time.
         progress: called with every iteration.
+        leave: begin with second-order steps, the start being a stationary point to be left.
     """
     with threads_for(staged.decision_size):
         if has_rows(staged):
             return minimize_with_equations(staged, start, limits, progress)
         gradients = Sizes.of(staged).gradients_per_step(method)
-        return minimize(staged, start, MODELS[method], gradients, limits, progress)
+        return minimize(staged, start, MODELS[method], gradients, limits, progress, leave)
 
 
 def dense_model(

@@ -303,12 +303,18 @@ def _without_states(
     )
     built = time.perf_counter()
     result, _ = minimize_reduced(staged, choice.method, guess.decisions, limits, progress)
-    trajectory = rollout(staged, result.point)
-    linearization = linearize(staged, trajectory)
+    linearization = linearize(staged, rollout(staged, result.point))
     certificate = certify_linearized(linearization)
     status = verdict(certificate, result.status, options.tolerance)
+    if status is Status.NOT_A_MINIMUM:
+        limits = replace(limits, time_limit=limits.time_limit - (time.perf_counter() - built))
+        again, _ = minimize_reduced(staged, choice.method, result.point, limits, progress, True)
+        result = again.after(result)
+        linearization = linearize(staged, rollout(staged, result.point))
+        certificate = certify_linearized(linearization)
+        status = verdict(certificate, result.status, options.tolerance)
     return Solution(
-        trajectory=trajectory,
+        trajectory=linearization.trajectory,
         costates=certificate.costates[1:],
         objective=linearization.objective,
         costs=costs_by_term(linearization),

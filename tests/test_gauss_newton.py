@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import casadi as ca
 import numpy as np
 import pytest
 
-from ocp import HEUN, Method, SolveOptions, Status, rollout, solve_staged
+from ocp import (
+    EULER,
+    HEUN,
+    Method,
+    OptimalControlProblem,
+    SolveOptions,
+    Status,
+    TimeGrid,
+    certify,
+    discretize,
+    rollout,
+    solve_staged,
+)
 from ocp.condensing import adjoint, linearize, reduced_gradient, reduced_hessian, reduced_jacobian
 from ocp.descent import QuasiNewton
 from ocp.gauss_newton import GaussNewton
 from ocp.reduced import Reduced
-from problems.datasets import encode, load, standardize
+from problems.datasets import Dataset, encode, load, standardize
 from problems.learning import LearningProblem
 from problems.losses import CROSS_ENTROPY, LOGISTIC, SQUARED
 from problems.regularizers import H1
@@ -118,9 +131,54 @@ def test_a_curved_valley_takes_fewer_evaluations_than_a_quasi_newton_descent() -
     assert spent[0] < 0.6 * spent[1]
 
 
+@pytest.mark.parametrize("method", [Method.CONDENSED, Method.RICCATI], ids=lambda m: m.value)
+def test_a_saddle_is_left_though_no_gradient_leads_away_from_it(method: Method) -> None:
+    """Of x' = u, x(0) = 0, with |u|^2 - 2 x(1)^2 + x(1)^4, whose minimum is at x(1)^2 = 1/2."""
+    x, u = ca.SX.sym("x"), ca.SX.sym("u")
+    problem = OptimalControlProblem(
+        state=x,
+        control=u,
+        dynamics=u,
+        horizon=1.0,
+        initial_state=[0.0],
+        terminal_cost=-2 * x**2 + x**4,
+        control_cost=u**2,
+    )
+    staged = discretize(problem, TimeGrid.uniform(4), EULER)
+    rest = rollout(staged, np.zeros(4))
+    assert certify(staged, rest).is_minimum is False
+    found = solve_staged(staged, rest, SolveOptions(method=method))
+    assert found.status is Status.SOLVED
+    assert found.objective == pytest.approx(-0.25, rel=1e-12)
+
+
 @pytest.mark.parametrize("options", [{"tracking": 1.0}, {"penalty": H1}, {"weight_decay": 0.0}])
 def test_other_forms_are_left_to_the_quasi_newton_descent(options: dict) -> None:
     assert not GaussNewton.suits(Reduced(learning_problem(**options).staged))
+
+
+@pytest.mark.parametrize("members", [40, 9000])
+def test_a_good_metric_takes_the_descent_to_the_tolerance_without_second_derivatives(
+    members: int,
+) -> None:
+    staged = learning_problem(samples=members, weight_decay=1e-2).staged
+    start = rollout(staged, random_controls(staged, 0, 1.0))
+    found = solve_staged(staged, start, SolveOptions(method=Method.CONDENSED))
+    assert found.status is Status.SOLVED
+    assert found.certificate.stationarity <= 1e-9
+    assert " 0 second-order steps" in found.backend_status
+
+
+def test_data_that_are_fitted_at_rest_take_a_few_iterations() -> None:
+    """The cost and its gradient vanish at rest, and nothing is left to be relative to."""
+    data = np.random.default_rng(0).standard_normal((10, 4))
+    problem = LearningProblem(Dataset("fitted", data, data[:, :1]), layers=4, weight_decay=1e-2)
+    start = rollout(problem.staged, random_controls(problem.staged, 0, 1.0))
+    found = solve_staged(problem.staged, start, SolveOptions(method=Method.CONDENSED))
+    assert found.status is Status.SOLVED
+    assert found.objective <= 1e-15
+    assert found.iterations is not None
+    assert found.iterations < 200
 
 
 def test_the_same_optimum_as_by_multiple_shooting_is_certified() -> None:
