@@ -43,7 +43,7 @@ class ChainForm:
         has_cost: whether the stage's cost is not zero.
     """
 
-    program: Vectorized
+    program: Grouped
     position: NDArray[np.intp]
     gains: Vectorized
     linear: Array | None
@@ -78,12 +78,13 @@ class ChainForm:
         program = Vectorized(
             ca.Function("chain", inputs, [ca.densify(e) for e in outputs], {"cse": True})
         )
-        if program.grouped((False, False, True)) is None:
+        grouped = program.grouped((False, False, True))
+        if grouped is None:
             return None
         position = np.empty(q, dtype=int)
         position[order] = np.arange(q)
         return cls(
-            program,
+            grouped,
             position,
             Vectorized(ca.Function("gains", [constants], [ca.densify(gains)])),
             None if np.array_equal(matrix, np.eye(len(matrix))) else matrix,
@@ -132,9 +133,7 @@ class AffineChain:
         self.form, self.members, self.length, self.size = form, members, len(constants), size
         self._entry_controls = controls
         (n, after), q = form.sizes, form.position.size
-        grouped = form.program.grouped((False, False, True))
-        assert grouped is not None
-        layout = _Layout.of(grouped, n, q, form.has_cost)
+        layout = _Layout.of(form.program, n, q, form.has_cost)
         gains = form.gains(constants.T)[0].T
         features, rows = form.position[places // after], places % after
         self._gains = gains[:, features]

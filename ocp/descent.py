@@ -3,9 +3,11 @@
 The step is -H g with the inverse Hessian H built from the last MEMORY pairs s = change of the
 point, y = change of the gradient, in the compact form, and a line search for the strong Wolfe
 conditions. H begins as a multiple of the identity, or as a given matrix that is close to the
-inverse Hessian near a minimum.
+inverse Hessian near a minimum. Where a step is expected to change the cost by little more than its
+rounding, slopes alone decide (the approximate Wolfe conditions).
 
-Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), algorithms 3.5, 3.6 and 7.5.
+Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), algorithms 3.5, 3.6 and 7.5;
+Hager and Zhang, SIAM J. Optim. 16 (2005), 170-192.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ MEMORY = 20  # pairs
 SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.9  # of the Wolfe conditions
 MOST_TRIALS = 25  # in one line search
 ROUNDING = 1e-15  # of the cost, relative: a change below this is none
+FLAT = 1e-10  # of the cost, relative: of a smaller expected change the slopes tell more
 
 Evaluation = Callable[[Array], tuple[float, Array]]
 
@@ -114,12 +117,12 @@ class QuasiNewton:
         short, long = 0.0, np.inf
         at_short, slope_at_short = self.cost, slope
         length, best = 1.0, None
+        noise = (FLAT if -slope <= FLAT * abs(self.cost) else ROUNDING) * abs(self.cost)
         for _ in range(MOST_TRIALS):
             cost, gradient = self.evaluate(self.point + length * direction)
             self.evaluations += 1
             finite = np.isfinite(cost) and np.isfinite(gradient).all()
             slope_here = float(gradient @ direction) if finite else np.nan
-            noise = ROUNDING * abs(self.cost)
             enough = cost <= self.cost + SUFFICIENT_DECREASE * length * slope + noise
             if not finite or not enough or (cost > at_short + noise):
                 long = length

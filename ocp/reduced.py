@@ -27,7 +27,8 @@ from ocp.trajectory import Trajectory, split_decisions
 from ocp.vectorize import CALL_NS, LOOP_NS, Vectorized
 
 CHAIN_MEMBERS = 150  # up to so many members, CasADi's loop is the faster one
-IN_PLACE_NS, CHAIN_NS = 7000.0, 8.0  # measured: a stage in place, an operation in a loop
+IN_PLACE_NS, GROUP_NS = 1000.0, 300.0  # measured: a stage in place beside one in a loop, its groups
+CHAIN_NS = 4.5  # measured: an operation of a member in CasADi's loop
 AFFINE_NS = 8000.0  # of the calls for a stage by matrix products, beside its operations
 SHORTEST_CHAIN = 4  # stages
 MEMBER_BLOCK = 2048  # members that walk through all stages together, so that they stay in the cache
@@ -75,9 +76,10 @@ class Sweep:
         operations = sum(f.function.n_instructions() for f in (self.step, self.pull))
         if members > CHAIN_MEMBERS:
             return self.affine.operations < operations
-        if self.affine.chain is not None:
-            calls = CALL_NS * self.affine.forward.function.n_instructions()
-            return IN_PLACE_NS + calls < CHAIN_NS * operations * members
+        chain = self.affine.chain
+        if chain is not None:
+            groups = GROUP_NS * len(chain.program.steps)
+            return IN_PLACE_NS + groups < CHAIN_NS * operations * members
         products = AFFINE_NS + CALL_NS * self.affine.operations
         return products < LOOP_NS * operations * members
 
