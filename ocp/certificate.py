@@ -254,8 +254,12 @@ class _Conditions:
     @cached_property
     def _base_gradient(self) -> ReducedGradient:
         """With no multipliers but those of clearly violated soft rows."""
-        costates = adjoint(self.linearization, self._base)
-        return reduced_gradient(self.linearization, costates, self._base)
+        return reduced_gradient(self.linearization, self._base_costates, self._base)
+
+    @cached_property
+    def _base_costates(self) -> tuple[Array, ...]:
+        """Likewise."""
+        return adjoint(self.linearization, self._base)
 
     @cached_property
     def is_unstable(self) -> bool:
@@ -282,8 +286,9 @@ class _Conditions:
             rows.append(limits_of(values.rows, bounds.lower, bounds.upper, bounds.weight, y, scale))
         for k, stage in enumerate(staged.stages):
             y = None if proposal is None else proposal.state_bounds[k]
-            found = limits_of(trajectory.states[k], *stage.state_bounds, np.inf, y, scale)
-            states.append(found if k else found.without_any())
+            state = trajectory.states[k]
+            found = limits_of(state, *stage.state_bounds, np.inf, y, scale) if k else None
+            states.append(found or Limits.none(state.shape))
         y = None if proposal is None else proposal.decision_bounds[None]
         bounds_of_decisions = decision_bounds(staged)
         return (
@@ -297,6 +302,8 @@ class _Conditions:
         """All active rows: of stages, state bounds, shared terms, then bounds of decisions."""
         staged, linearization = self.staged, self.linearization
         of_rows, of_states, of_decisions = self._limits
+        if not any(limits.exist for limits in (*of_rows, *of_states, of_decisions)):
+            return _ActiveRows(np.zeros((0, staged.decision_size)), np.zeros(0), np.zeros(0))
         seeds, lower, upper = [], [], []
         for k, values in enumerate(linearization.stages):
             i, r = np.nonzero(of_rows[k].is_active)
@@ -344,12 +351,14 @@ class _Conditions:
 
         def take(limits: Limits, target: Array) -> None:
             nonlocal position
+            if not limits.exist:
+                return
             count = int(limits.is_active.sum())
             target[limits.is_active] += values[position : position + count]
             position += count
 
-        rows = [base.copy() for base in self._base]
-        bounds = [np.zeros_like(limits.low) for limits in of_states]
+        rows = [base.copy() if base.size else base for base in self._base]
+        bounds = [np.zeros_like(x.low) if x.exist else x.low for x in of_states]
         decisions = np.zeros((1, self.staged.decision_size))
         for k in range(len(self.staged.stages)):
             take(of_rows[k], rows[k])
@@ -367,9 +376,12 @@ class _Conditions:
             start = adjoint_terms(linearization, multipliers)[0][0]
             costates = (start, *multipliers.costates[1:])
             multipliers = replace(multipliers, costates=costates)
+            gradient = reduced_gradient(linearization, costates, multipliers.rows)
+        elif not any(limits.exist for limits in (*of_rows, *of_states)):
+            costates, gradient = self._base_costates, self._base_gradient
         else:
             costates = adjoint(linearization, multipliers.rows, multipliers.state_bounds)
-        gradient = reduced_gradient(linearization, costates, multipliers.rows)
+            gradient = reduced_gradient(linearization, costates, multipliers.rows)
         residual = np.abs(gradient.value + multipliers.decision_bounds).max(initial=0.0)
         products = [
             *map(Limits.complementarity, of_rows, multipliers.rows),

@@ -64,6 +64,10 @@ def _is_finite(values: StageValues) -> np.ndarray:
     """Of every member, whether all outputs and their derivatives are finite."""
     parts = (values.successor, values.rows, values.jacobian, values.gradient)
     finite = np.isfinite(values.cost)
+    # A sum is finite only if all its terms are, and quicker to look at; overflow is looked into.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(sum(float(part.sum()) for part in parts)) and finite.all():
+            return finite
     for part in parts:
         finite = finite & np.isfinite(part).all(axis=tuple(range(1, part.ndim)))
     return finite
@@ -121,6 +125,8 @@ def offenders(linearization: Linearization) -> list[Offender]:
         add_rows(values, ", ".join(map(str, term.stages)))
     for k, stage in enumerate(staged.stages[1:], start=1):
         lower, upper = stage.state_bounds
+        if not (np.isfinite(lower).any() or np.isfinite(upper).any()):
+            continue
         amounts = np.maximum(trajectory.states[k] - upper, lower - trajectory.states[k])
         sizes = bound_violation(trajectory.states[k], lower, upper)
         for j in np.flatnonzero(sizes.any(axis=0)).tolist():

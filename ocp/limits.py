@@ -23,6 +23,7 @@ class Limits:
         touches: whether the value is at a limit, up to rounding.
         below, above: distance to the lower and to the upper limit, negative beyond it.
         weight: the price of violation, infinite for a hard limit.
+        exist: whether there is any limit; where there is none, nothing has to be looked at.
     """
 
     is_active: np.ndarray
@@ -32,15 +33,18 @@ class Limits:
     below: Array
     above: Array
     weight: Array
+    exist: bool = True
 
-    def without_any(self) -> Limits:
-        """No limit at all, for values that are given."""
-        never, zero = np.zeros_like(self.is_active), np.zeros_like(self.low)
-        infinite = np.full_like(self.low, np.inf)
-        return Limits(never, zero, zero, never, infinite, infinite, infinite)
+    @classmethod
+    def none(cls, shape: tuple[int, ...]) -> Limits:
+        """No limit at all, without memory."""
+        never, zero, infinite = (np.broadcast_to(value, shape) for value in (False, 0.0, np.inf))
+        return cls(never, zero, zero, never, infinite, infinite, infinite, False)
 
     def clip(self, multipliers: Array) -> Array:
         """Multipliers made to have the right sign, and no more than the price."""
+        if not self.exist:
+            return np.broadcast_to(0.0, multipliers.shape)
         low = np.where(np.isfinite(self.below), -self.weight, 0.0)
         high = np.where(np.isfinite(self.above), self.weight, 0.0)
         return np.clip(multipliers, low, high)
@@ -52,6 +56,8 @@ class Limits:
         its limit counts as being there.
         """
         worst = 0.0
+        if not self.exist:
+            return worst
         for y, distance in ((multipliers, self.above), (-multipliers, self.below)):
             held = (y > 0) & (distance > 0) & ~self.touches
             worst = max(worst, float((y[held] * distance[held]).max(initial=0.0)))
@@ -74,6 +80,8 @@ def limits_of(
     A limit is active where the value touches it, or is beyond a hard one (the violation is
     reported apart), or where the proposed multiplier tells so by outweighing the distance.
     """
+    if not (values.size and (np.isfinite(lower).any() or np.isfinite(upper).any())):
+        return Limits.none(values.shape)
     lower, upper = np.broadcast_to(lower, values.shape), np.broadcast_to(upper, values.shape)
     weight = np.broadcast_to(np.asarray(weight, dtype=float), values.shape)
     hard = np.isinf(weight)
