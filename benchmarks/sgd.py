@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 
 from ocp import rollout
-from ocp.condensing import adjoint, linearize, reduced_hessian
+from ocp.condensing import adjoint, linearize
+from ocp.reduced_hessian import reduced_hessian
 from problems.comparison import Comparison, Plan, compare
 from problems.comparison_report import GAPS, comparison_report
 from problems.datasets import Dataset, encode, load, standardize

@@ -49,9 +49,10 @@ from scipy.optimize import minimize as scipy_minimize
 
 from ocp import Method, Solution, SolveOptions, certify, rollout, solve_staged
 from ocp.blas_threads import threads_for
-from ocp.condensing import adjoint, linearize, reduced_hessian
+from ocp.condensing import adjoint, linearize
 from ocp.method import Machine, choose
 from ocp.newton import Limits
+from ocp.reduced_hessian import reduced_hessian
 from ocp.reduction import minimize_reduced
 from problems.datasets import Dataset, encode, load, standardize
 from problems.learning import LearningProblem

@@ -37,7 +37,6 @@ from ocp.condensing import (
     adjoint,
     linearize,
     reduced_gradient,
-    reduced_hessian,
     reduced_jacobian,
 )
 from ocp.diagnosis import Offender, component_sizes, not_finite, offenders
@@ -47,6 +46,7 @@ from ocp.full_space import stationarity as full_space_stationarity
 from ocp.limits import Limits, limits_of, touches_limit
 from ocp.method import Method, Sizes
 from ocp.multipliers import KKTMultipliers
+from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import RiccatiCurvature, is_positive_definite, is_separable
 from ocp.stages import Array, StagedProblem
 from ocp.trajectory import Trajectory, decision_bounds
@@ -507,7 +507,7 @@ class _Conditions:
         hessian = reduced_hessian(self.linearization, self.costates, self.multipliers.rows)
         if not np.isfinite(hessian).all():
             return _Curvature(None, None, int(free.sum()))
-        reduced = hessian[np.ix_(free, free)]
+        reduced = hessian if free.all() else hessian[np.ix_(free, free)]
         if others.size:
             basis = null_space(others)
             reduced = basis.T @ reduced @ basis
@@ -563,6 +563,8 @@ class _Conditions:
 def _settled_multipliers(values: StageValues) -> Array:
     """+-w where a soft row is clearly violated, 0 elsewhere."""
     bounds = values.bounds
+    if not np.isfinite(bounds.weight).any():
+        return np.zeros_like(values.rows)
     result = np.where(np.isfinite(bounds.weight), np.sign(values.violation) * 1.0, 0.0)
     result = result * np.where(np.isfinite(bounds.weight), bounds.weight, 0.0)
     touching = touches_limit(values.rows, bounds.lower) | touches_limit(values.rows, bounds.upper)

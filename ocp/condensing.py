@@ -1,17 +1,10 @@
-"""States eliminated: cost, gradient, Hessian and constraint Jacobian in the decisions alone.
+"""States eliminated: cost, gradient and constraint Jacobian in the decisions alone.
 
 With A, B, F the derivatives of a stage's successor in (x, u, p), costates by the adjoint recursion
 
     lambda_i^k = A^T lambda_i^{k+1} + d l_k/dx + (d r_k/dx)^T y_i^k
 
-give the gradient; the Hessian in (u^0, ..., u^{K-1}, p) comes from one backward sweep. With P_k the
-second derivative of a member's cost-to-go in its state and W_k its mixed derivative in the state
-and the later decisions,
-
-    T_k = W_{k+1} + P_{k+1} [B in columns u^k, F in columns p]
-    H[u^k, .] = sum_i B^T T_k + L_uv,    W_k = A^T T_k + L_xv,    P_k = A^T P_{k+1} A + L_xx
-
-where L is the stage's Lagrangian. The sum over members is one matrix product.
+give the gradient in (u^0, ..., u^{K-1}, p); `reduced_hessian` has the second derivatives.
 """
 
 from __future__ import annotations
@@ -24,11 +17,7 @@ import numpy as np
 from ocp.stages import Array, Rows, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, local_values, stage_unknowns
 
-# Numbers in the largest array of a sweep for the Hessian, small enough for the cache to help.
-BLOCK_ENTRIES = 120_000
 CALL_COLUMNS = 20_000  # of one call of a stage function, where stages are evaluated together
-LEAST_BLOCK = 16  # members in a block
-SMALL_PRODUCT = 4  # entries of a transition up to which products are added up column by column
 
 Multipliers = tuple[Array, ...]  # of every stage (N, r_k), then of every shared term (1, r)
 
@@ -280,128 +269,3 @@ def reduced_jacobian(
         carried = np.vstack([own[:, :n], carried])
         carried_members = np.concatenate([members, carried_members])
     return result
-
-
-def reduced_hessian(
-    linearization: Linearization, costates: Sequence[Array], multipliers: Multipliers
-) -> Array:
-    """Hessian of the Lagrangian in (u^0, ..., u^{K-1}, p), symmetric, (decisions, decisions).
-
-    Members are taken in blocks whose sweep fits into BLOCK_ENTRIES numbers, so that memory does
-    not grow with their number.
-    """
-    staged = linearization.staged
-    size = staged.decision_size
-    upper = np.zeros((size, size))  # of the Hessian; the lower triangle is left alone
-    widest = max(stage.state_size for stage in staged.stages)
-    block = max(BLOCK_ENTRIES // max(widest * size, 1), LEAST_BLOCK)
-    for start in range(0, staged.members, block):
-        members = slice(start, min(start + block, staged.members))
-        _add_members(upper, linearization, costates, multipliers, members)
-    seconds = shared_hessians(linearization, multipliers)
-    for term, second in zip(staged.shared, seconds, strict=True):
-        index = staged.shared_index(term)
-        # The unknowns of a term stand in increasing order among the decisions.
-        upper[np.ix_(index, index)] += np.triu(second)
-    return np.triu(upper) + np.triu(upper, 1).T
-
-
-def shared_hessians(linearization: Linearization, multipliers: Multipliers) -> list[Array]:
-    """Second derivatives of the Lagrangian of every shared term in its unknowns, (nv, nv)."""
-    first = len(linearization.staged.stages)
-    groups: dict[int, list[int]] = {}
-    for s, values in enumerate(linearization.shared):
-        groups.setdefault(id(values.function), []).append(s)
-    found: dict[int, Array] = {}
-    for indices in groups.values():
-        terms = [linearization.shared[s] for s in indices]
-        v = np.hstack([values.unknowns for values in terms])
-        g = np.hstack([values.given for values in terms])
-        y = np.hstack([multipliers[first + s].T for s in indices])
-        found.update(zip(indices, terms[0].function.hessians(v, g, y), strict=True))
-    return [found[s] for s in range(len(linearization.shared))]
-
-
-def _add_members(
-    upper: Array,
-    linearization: Linearization,
-    costates: Sequence[Array],
-    multipliers: Multipliers,
-    members: slice,
-) -> None:
-    """Add what some members contribute to the upper triangle of the Hessian."""
-    staged = linearization.staged
-    size, parameters = staged.decision_size, staged.parameter_slice
-    count = members.stop - members.start
-    n, free = staged.stages[-1].state_size, slice(parameters.start, size)
-    curvature = np.zeros((count, 0, 0))
-    through = np.zeros((count, 0, size - free.start))  # T_k in columns (u^k, ..., u^{K-1}, p)
-    spare = np.zeros(0)
-    for k in range(staged.intervals, -1, -1):
-        stage, values = staged.stages[k], linearization.stages[k]
-        n, m = stage.state_size, stage.control_size
-        own = staged.control_slices[k]
-        width = size - own.start
-        after = costates[k + 1][members] if k < staged.intervals else np.zeros((count, 0))
-        lagrangian = np.hstack([after, multipliers[k][members]])
-        l_xx, l_xw, l_ww = values.function.hessian_blocks(
-            values.unknowns[:, members], values.given[:, members], lagrangian.T, n
-        )
-        transition = values.transition[members]
-        a, bf = transition[:, :, :n], transition[:, :, n:]
-        b, f = bf[:, :, :m], bf[:, :, m:]
-        # `through` holds W_{k+1} in the columns of the later decisions; those of u^k are empty.
-        if f.shape[2]:
-            upper[own.stop : parameters.start, parameters] += _gram(
-                through[:, :, m : width - f.shape[2]], f
-            )
-            upper[parameters, parameters] += _gram(through[:, :, width - f.shape[2] :], f)
-            through[:, :, width - f.shape[2] :] += curvature @ f
-        np.matmul(curvature, b, out=through[:, :, :m])
-        upper[own, own.start :] += _gram(b, through)
-        if f.shape[2]:
-            upper[parameters, parameters] += _gram(f, through[:, :, width - f.shape[2] :])
-        upper[own, own] += l_ww[:m, :m]
-        upper[own, parameters] += l_ww[:m, m:]
-        upper[parameters, parameters] += l_ww[m:, m:]
-        if k == 0:
-            break
-        # W_k, with room in front for the columns of u^{k-1}.
-        room = staged.control_slices[k - 1].stop - staged.control_slices[k - 1].start
-        needed = count * n * (width + room)
-        if spare.size < needed:
-            spare = np.empty(count * n * size)
-        mixed = spare[:needed].reshape(count, n, width + room)
-        spare = _whole(through)
-        _transport(a, through, mixed[:, :, room:])
-        mixed[:, :, room : room + m] += l_xw[:, :, :m]
-        mixed[:, :, width + room - l_xw.shape[2] + m :] += l_xw[:, :, m:]
-        curvature = a.transpose(0, 2, 1) @ curvature @ a + l_xx
-        through = mixed
-
-
-def _whole(array: Array) -> Array:
-    """The flat memory that an array is the beginning of."""
-    base = array.base if array.base is not None else array
-    return base.reshape(-1)
-
-
-def _transport(transition: Array, later: Array, result: Array) -> None:
-    """result_i = transition_i^T later_i, written into `result`.
-
-    Products of small matrices one by one are slow; then whole columns of them are added up.
-    """
-    after, before = transition.shape[1:]
-    if before * after > SMALL_PRODUCT or not after:
-        np.matmul(transition.transpose(0, 2, 1), later, out=result)
-        return
-    for to in range(before):
-        np.multiply(transition[:, 0, to, None], later[:, 0], out=result[:, to])
-        for by in range(1, after):
-            result[:, to] += transition[:, by, to, None] * later[:, by]
-
-
-def _gram(left: Array, right: Array) -> Array:
-    """sum_i left_i^T right_i as one matrix product."""
-    rows = left.shape[0] * left.shape[1]
-    return left.reshape(rows, left.shape[2]).T @ right.reshape(rows, right.shape[2])

@@ -24,13 +24,13 @@ from ocp.condensing import (
     adjoint,
     linearize,
     reduced_gradient,
-    reduced_hessian,
     reduced_jacobian,
 )
 from ocp.interrupt import interruptible
 from ocp.newton import Effort, Limits, Stop, Watch
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.reduced import Reduced
+from ocp.reduced_hessian import reduced_hessian
 from ocp.stages import Array, StagedProblem
 from ocp.trust_region import DenseCurvature, trust_region_step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Limits:
     exist: bool = True
 
     @classmethod
+    @cache
     def none(cls, shape: tuple[int, ...]) -> Limits:
         """No limit at all, without memory."""
         never, zero, infinite = (np.broadcast_to(value, shape) for value in (False, 0.0, np.inf))

@@ -22,7 +22,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ocp.condensing import Linearization, Multipliers, shared_hessians
+from ocp.condensing import Linearization, Multipliers
+from ocp.reduced_hessian import shared_hessians
 from ocp.stages import Array
 from ocp.trust_region import Step, to_boundary
 

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from ocp.blas_threads import threads_for
 from ocp.compression import compress
-from ocp.condensing import Linearization, Multipliers, reduced_hessian
+from ocp.condensing import Linearization, Multipliers
 from ocp.equality import minimize_with_equations
 from ocp.matrix_free import ProductCurvature
 from ocp.method import Method, Sizes, has_rows
 from ocp.newton import Effort, Limits, MakeModel, minimize
 from ocp.nlp import NLPResult, Progress
+from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import RiccatiCurvature
 from ocp.stages import Array, StagedProblem
 from ocp.trust_region import DenseCurvature, Model

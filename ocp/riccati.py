@@ -23,7 +23,8 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from ocp.condensing import Linearization, Multipliers, shared_hessians
+from ocp.condensing import Linearization, Multipliers
+from ocp.reduced_hessian import shared_hessians
 from ocp.stages import Array
 from ocp.trust_region import Solver, Step, lanczos, trust_region_step
 

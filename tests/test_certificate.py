@@ -38,8 +38,9 @@ from ocp import (
     solve_staged,
 )
 from ocp import certificate as certificate_module
-from ocp.condensing import adjoint, linearize, reduced_gradient, reduced_hessian
+from ocp.condensing import adjoint, linearize, reduced_gradient
 from ocp.eigenvalues import smallest_eigenvalue
+from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import is_positive_definite
 from ocp.solve import verdict
 

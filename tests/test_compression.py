@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from ocp import Method, SolveOptions, Status, certify, rollout, solve_staged
 from ocp.compression import compress, directions
-from ocp.condensing import adjoint, linearize, reduced_hessian
+from ocp.condensing import adjoint, linearize
 from ocp.method import choose
+from ocp.reduced_hessian import reduced_hessian
 from problems.datasets import Dataset
 from problems.learning import LearningProblem
 from problems.moving_grid import MovingGrid

@@ -39,9 +39,9 @@ from ocp.condensing import (
     adjoint,
     linearize,
     reduced_gradient,
-    reduced_hessian,
     reduced_jacobian,
 )
+from ocp.reduced_hessian import reduced_hessian
 
 GRID = TimeGrid.graded([0.4, 0.6, 0.5])
 PROBLEMS = {

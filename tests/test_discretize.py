@@ -32,8 +32,9 @@ from ocp import (
     rollout,
     solve,
 )
-from ocp.condensing import adjoint, linearize, reduced_gradient, reduced_hessian
+from ocp.condensing import adjoint, linearize, reduced_gradient
 from ocp.discretize import embed, extract
+from ocp.reduced_hessian import reduced_hessian
 from ocp.runge_kutta import order_residuals
 from problems.classic import (
     SMOOTH,

@@ -21,10 +21,11 @@ from ocp import (
     rollout,
     solve_staged,
 )
-from ocp.condensing import adjoint, linearize, reduced_gradient, reduced_hessian, reduced_jacobian
+from ocp.condensing import adjoint, linearize, reduced_gradient, reduced_jacobian
 from ocp.descent import QuasiNewton
 from ocp.gauss_newton import GaussNewton
 from ocp.reduced import Reduced
+from ocp.reduced_hessian import reduced_hessian
 from problems.datasets import Dataset, encode, load, standardize
 from problems.learning import LearningProblem
 from problems.losses import CROSS_ENTROPY, LOGISTIC, SQUARED

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ocp import rollout
-from ocp.condensing import adjoint, linearize, reduced_hessian
+from ocp.condensing import adjoint, linearize
+from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import is_positive_definite, is_separable
 from problems.datasets import encode, load
 from problems.learning import LearningProblem

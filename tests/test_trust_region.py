@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ocp import rollout
-from ocp.condensing import adjoint, linearize, reduced_hessian
+from ocp.condensing import adjoint, linearize
 from ocp.descent import QuasiNewton
 from ocp.matrix_free import ProductCurvature
+from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import RiccatiCurvature
 from ocp.trust_region import DenseCurvature, trust_region_step
 from problems.datasets import encode, load
