@@ -26,12 +26,14 @@ from ocp.condensing import (
     reduced_gradient,
     reduced_jacobian,
 )
+from ocp.diagnosis import not_finite
 from ocp.interrupt import interruptible
 from ocp.newton import Effort, Limits, Stop, Watch
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.reduced import Reduced
 from ocp.reduced_hessian import reduced_hessian
 from ocp.stages import Array, StagedProblem
+from ocp.trajectory import rollout
 from ocp.trust_region import DenseCurvature, trust_region_step
 
 NORMAL_SHARE = 0.8  # of the trust region, for the normal part
@@ -78,7 +80,10 @@ def minimize_with_equations(
     """
     effort = Effort()
     with interruptible() as request:
-        run = _Run(staged, start, Watch(limits, progress, effort, request))
+        watch = Watch(limits, progress, effort, request)
+        if not_finite(linearize(staged, rollout(staged, start))) is not None:
+            return watch.result(start, Status.INVALID_NUMBER), effort
+        run = _Run(staged, start, watch)
         try:
             status = run.solve(limits.tolerance)
         except Stop as stop:

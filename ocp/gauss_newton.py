@@ -197,7 +197,7 @@ class GaussNewton:
         """Product with M^{-1} at the point."""
         return self._here.model.solve
 
-    def moved(self, point: Array, cost: float, gradient: Array) -> None:
+    def moved(self, point: Array) -> None:
         """Go on from another point."""
         self._here = self._expand(self._at(point))
 

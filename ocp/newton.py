@@ -16,7 +16,7 @@ Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), chapters 4 a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -46,8 +46,9 @@ SAMPLE_TOLERANCE = 1e-5  # of the levels before the last
 ACCEPT, SHRINK, EXPAND = 1e-4, 0.25, 0.75  # ratios of actual to expected reduction
 ROUNDING = 1e-14  # of the cost, relative
 STALLED = 3  # second-order steps without progress before giving up
-VALLEY_END = 1e-3  # gradient, relative, from which the metric of a point is good for the rest
-FINISH_TURN, FINISH_CONTRACTION = 10, 0.3  # iterations with it, and what they must do to gradients
+VALLEY_TURN = 10  # iterations of the quasi-Newton descent before that of `gauss_newton`
+VALLEY_ENDS = (1e-2, 1e-3, 1e-4)  # gradients, relative, where the metric is tried for the rest
+FINISH_TURN, FINISH_CONTRACTION = 10, 0.03  # iterations with it, and what they must do to gradients
 
 Metric = Callable[[Array], Array]  # product with what is close to the inverse Hessian
 MakeModel = Callable[[Linearization, tuple[Array, ...], Multipliers, NDArray[np.bool_]], Model]
@@ -229,43 +230,61 @@ class _Run:
         everything = self.reduced
         sizes = sample_sizes(everything.staged.members)
         try:
-            self.watch.check(everything.cost(self.decisions))
-            metric = None
+            start = self._descent()
+            if not (np.isfinite(start.cost) and np.isfinite(start.gradient).all()):
+                return Status.INVALID_NUMBER
+            self.watch.check(start.cost)
             if leave and not self.is_bounded:
                 return self._in_turns(tolerance, near=True)
-            if not self._is_near():
-                order = np.random.default_rng(0).permutation(sizes[-1])
-                for size, following in pairwise(sizes):
-                    part = subsample(everything.staged, np.sort(order[:size]))
-                    self.reduced = Reduced(part).with_sweeps_of(everything)
-                    _, found = self._level(SAMPLE_TOLERANCE, metric)
-                    metric = found and partial(_scaled, found, size / following)
-                self.reduced = everything
-            return self._level(tolerance, metric)[0]
+            if len(sizes) == 1 or self._is_near(start):
+                return self._level(start, tolerance, None)[0]
+            metric = None
+            order = np.random.default_rng(0).permutation(sizes[-1])
+            for size, following in pairwise(sizes):
+                part = subsample(everything.staged, np.sort(order[:size]))
+                self.reduced = Reduced(part).with_sweeps_of(everything)
+                _, found = self._level(self._descent(), SAMPLE_TOLERANCE, metric)
+                metric = found and partial(_scaled, found, size / following)
+            self.reduced = everything
+            return self._level(self._descent(), tolerance, metric)[0]
         except Stop as stop:
             return stop.status
 
-    def _is_near(self) -> bool:
-        """Whether a minimum is near, by the size of the gradient."""
-        gradient = self.reduced.cost_and_gradient(self.decisions)[1]
-        scale = self.reduced.gradient_scale(self.decisions, gradient)
-        return bool(np.abs(gradient).max(initial=0.0) <= WARM * scale)
+    def _descent(self) -> QuasiNewton:
+        """A quasi-Newton descent at the decisions."""
+        return QuasiNewton.start(self.reduced.cost_and_gradient, self.decisions)
 
-    def _level(self, tolerance: float, metric: Metric | None) -> tuple[Status, Metric | None]:
+    def _is_near(self, here: QuasiNewton) -> bool:
+        """Whether a minimum is near, by the size of the gradient."""
+        scale = self.reduced.gradient_scale(here.point, here.gradient)
+        return bool(np.abs(here.gradient).max(initial=0.0) <= WARM * scale)
+
+    def _level(
+        self, here: QuasiNewton, tolerance: float, metric: Metric | None
+    ) -> tuple[Status, Metric | None]:
         """Minimise; also what is close to the inverse Hessian where it ended, if that is known.
 
         Args:
+            here: where it starts.
             tolerance: of the gradient, relative.
             metric: what is close to it from the start, by the level before.
         """
         if self.is_bounded:
             return self._with_bounds(tolerance), None
-        near = self._is_near()
-        if metric is None and not near and GaussNewton.suits(self.reduced):
-            metric, near = self._through_valley(), True
-        if metric is not None and self._finish(metric, tolerance):
+        if metric is not None and self._finish(here, metric, tolerance):
             return Status.SOLVED, metric
-        return self._in_turns(tolerance, near), metric
+        near = self._is_near(here)
+        if near or not GaussNewton.suits(self.reduced):
+            return self._in_turns(tolerance, near), None
+        for valley in self._through_valley(here):
+            metric = valley.metric()
+            descent = QuasiNewton(
+                self.reduced.cost_and_gradient, valley.point, valley.cost, valley.gradient
+            )
+            if self._finish(descent, metric, tolerance):
+                return Status.SOLVED, metric
+            valley.moved(descent.point)
+        return self._in_turns(tolerance, near=True), metric
 
     def _with_bounds(self, tolerance: float) -> Status:
         """By Newton's method alone."""
@@ -283,24 +302,27 @@ class _Run:
         self.watch.check(descent.cost)
         return True
 
-    def _through_valley(self) -> Metric:
-        """The descent of `gauss_newton`, after the beginning of a quasi-Newton one."""
+    def _through_valley(self, quasi: QuasiNewton) -> Iterator[GaussNewton]:
+        """The descent of `gauss_newton`, after the beginning of a quasi-Newton one.
+
+        It stops at points nearer and nearer to a minimum, for a trial of the metric there.
+        """
         since = time.perf_counter()
-        quasi = QuasiNewton.start(self.reduced.cost_and_gradient, self.decisions)
-        while quasi.iterations < LEAST_TURN and self._advance(quasi):
+        while quasi.iterations < VALLEY_TURN and self._advance(quasi):
             pass
         valley = GaussNewton(self.reduced, quasi.point)
-        while valley.relative > VALLEY_END and self._advance(valley):
-            pass
-        self.effort.spend("descent", since)
-        return valley.metric()
+        for end in VALLEY_ENDS:
+            while valley.relative > end and self._advance(valley):
+                pass
+            self.effort.spend("descent", since)
+            yield valley
+            since = time.perf_counter()
 
-    def _finish(self, metric: Metric, tolerance: float) -> bool:
+    def _finish(self, quasi: QuasiNewton, metric: Metric, tolerance: float) -> bool:
         """A quasi-Newton descent that begins with a good metric; whether it met the tolerance."""
         since = time.perf_counter()
-        quasi = QuasiNewton.start(self.reduced.cost_and_gradient, self.decisions)
         quasi.metric = metric
-        goal = tolerance * self.reduced.gradient_scale(self.decisions, quasi.gradient)
+        goal = tolerance * self.reduced.gradient_scale(quasi.point, quasi.gradient)
         sizes = [float(np.abs(quasi.gradient).max())]
         while sizes[-1] > goal and self._advance(quasi):
             sizes.append(float(np.abs(quasi.gradient).max()))

@@ -223,21 +223,20 @@ def _solve_staged(
     guess = constant_guess(staged) if guess is None else guess
     shooting = Shooting(staged)
     shooting.check(guess)
-    at_guess = linearize(staged, guess)
-    culprit = not_finite(at_guess)
-    if culprit is not None:
-        why = f"At the guess: {culprit}; start elsewhere."
-        return _refused(at_guess, Status.INVALID_NUMBER, why, time.perf_counter() - begin)
     outside = initial_offenders(staged, options.tolerance)
     if outside:
         why = f"The initial state is given outside its bounds: {', '.join(map(str, outside))}."
-        return _refused(at_guess, Status.INFEASIBLE, why, time.perf_counter() - begin)
+        return _refused(staged, guess, Status.INFEASIBLE, why, begin)
     choice = _method(staged, options)
     if choice.method is not Method.SHOOTING:
         solution = _without_states(staged, choice, guess, options, progress, begin)
         if solution.status not in GIVEN_UP or options.method is not Method.AUTO:
             return solution
         choice = Choice(Method.SHOOTING, f"Multiple shooting, after {choice.method.value} gave up.")
+    at_guess = linearize(staged, guess)
+    culprit = not_finite(at_guess)
+    if culprit is not None:
+        return _refused(staged, guess, Status.INVALID_NUMBER, _at_the_guess(culprit), begin)
     program, start = shooting.program, shooting.pack(guess)
     shape = (start.size, program.constraint_lower.size)
     if warm is not None and (warm.point.size, warm.multipliers.size) != shape:
@@ -303,6 +302,10 @@ def _without_states(
     )
     built = time.perf_counter()
     result, _ = minimize_reduced(staged, choice.method, guess.decisions, limits, progress)
+    if result.status is Status.INVALID_NUMBER:
+        start = rollout(staged, guess.decisions)
+        culprit = not_finite(linearize(staged, start))
+        return _refused(staged, start, Status.INVALID_NUMBER, _at_the_guess(culprit), begin)
     linearization = linearize(staged, rollout(staged, result.point))
     certificate = certify_linearized(linearization)
     status = verdict(certificate, result.status, options.tolerance)
@@ -381,11 +384,18 @@ def verdict(certificate: Certificate, backend: Status, tolerance: float) -> Stat
     return backend
 
 
-def _refused(at_guess: Linearization, status: Status, why: str, seconds: float) -> Solution:
+def _at_the_guess(culprit: str | None) -> str:
+    return f"At the guess: {culprit}; start elsewhere."
+
+
+def _refused(
+    staged: StagedProblem, guess: Trajectory, status: Status, why: str, begin: float
+) -> Solution:
     """Of a guess at which no optimiser can start, or a start that no point can repair."""
-    certificate = certify(at_guess.staged, at_guess.trajectory)
+    at_guess, seconds = linearize(staged, guess), time.perf_counter() - begin
+    certificate = certify_linearized(at_guess)
     return Solution(
-        trajectory=at_guess.trajectory,
+        trajectory=guess,
         costates=certificate.costates[1:],
         objective=at_guess.objective,
         costs=costs_by_term(at_guess),
