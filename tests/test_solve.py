@@ -21,6 +21,7 @@ from ocp import (
     HEUN,
     RK4,
     Constraint,
+    Method,
     OptimalControlProblem,
     Solution,
     SolveOptions,
@@ -336,8 +337,10 @@ def test_less_than_the_minimal_time_is_infeasible_and_the_terminal_constraint_is
     ],
     ids=["free", "bounded", "constrained"],
 )
-def test_a_model_without_a_value_at_the_guess_is_never_solved(changes, more):
-    solution = solve(scalar(**{**more, **changes}), TimeGrid.uniform(4), RK4)
+@pytest.mark.parametrize("method", [Method.AUTO, Method.CONDENSED], ids=lambda m: m.value)
+def test_a_model_without_a_value_at_the_guess_is_never_solved(changes, more, method):
+    problem, options = scalar(**{**more, **changes}), SolveOptions(method=method)
+    solution = solve(problem, TimeGrid.uniform(4), RK4, options=options)
     assert solution.status is Status.INVALID_NUMBER
     assert "not a finite number" in solution.message
     assert np.isfinite(solution.trajectory.decisions).all()
