@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
@@ -54,30 +53,37 @@ class _Model:
     Args:
         jacobian: J^T, (decisions, q).
         weights: diagonal of R, (decisions,).
+        factor: of I + J R^{-1} J^T, or of M where that is smaller.
     """
 
     jacobian: Array
     weights: Array
+    factor: tuple
 
-    @cached_property
-    def _factor(self) -> tuple:
-        """Of I + J R^{-1} J^T, or of M where that is smaller."""
-        decisions, rows = self.jacobian.shape
+    @classmethod
+    def of(cls, jacobian: Array, weights: Array) -> _Model:
+        """With its factor.
+
+        Raises:
+            LinAlgError: values that are not finite.
+        """
+        decisions, rows = jacobian.shape
         if rows < decisions:
-            matrix = self.jacobian.T @ (self.jacobian / self.weights[:, None])
+            matrix = jacobian.T @ (jacobian / weights[:, None])
             matrix[np.diag_indices(rows)] += 1.0
         else:
-            matrix = self.jacobian @ self.jacobian.T
-            matrix[np.diag_indices(decisions)] += self.weights
-        return cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            matrix = jacobian @ jacobian.T
+            matrix[np.diag_indices(decisions)] += weights
+        factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        return cls(jacobian, weights, factor)
 
     def solve(self, vector: Array) -> Array:
         """M^{-1} times a vector, by the Woodbury identity where members are few."""
         decisions, rows = self.jacobian.shape
         if rows >= decisions:
-            return np.asarray(cho_solve(self._factor, vector, check_finite=False))
+            return np.asarray(cho_solve(self.factor, vector, check_finite=False))
         scaled = vector / self.weights
-        inner = cho_solve(self._factor, self.jacobian.T @ scaled, check_finite=False)
+        inner = cho_solve(self.factor, self.jacobian.T @ scaled, check_finite=False)
         return np.asarray(scaled - (self.jacobian @ inner) / self.weights)
 
 
@@ -275,7 +281,7 @@ class GaussNewton:
         return _Expansion(
             point,
             factors,
-            _Model(jacobian, self.reduced.shared_curvature(decisions)),
+            _Model.of(jacobian, self.reduced.shared_curvature(decisions)),
             gradient,
             float(np.abs(gradient).max()) / self.reduced.gradient_scale(decisions, gradient),
         )

@@ -1,0 +1,1 @@
+"""What our solver is timed beside."""
