@@ -204,9 +204,21 @@ def _single(case: Case) -> int:
     start = controls_of(case, 0)
     run, solution = by_method(case, start, Method.AUTO, math.inf)
     note = f"{run.note}; minimum proved: {solution.certificate.is_minimum}"
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps([*astuple(replace(run, note=note)), memory]))
+    print(json.dumps([*astuple(replace(run, note=note)), _peak_memory()]))
     return 0
+
+
+def _peak_memory() -> float:
+    """The most memory that this process held, GiB.
+
+    Linux counts the memory of the process that started it in `ru_maxrss`, but not in VmHWM.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**20
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def profile(case: Case) -> dict[str, float]:
@@ -287,7 +299,7 @@ def figure(
     bars.set_yscale("log")
     bars.set_xticks(range(len(comparisons)), [c.case.name for c in comparisons], fontsize=7)
     bars.set_ylabel("seconds to the optimum, building included")
-    bars.legend(fontsize=7)
+    bars.legend(fontsize=7, ncols=len(peers), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     for label, rows in curves.items():
         sizes = [case.samples if label == "samples" else case.layers for case, _ in rows]
         lines.loglog(sizes, [run.seconds for _, run in rows], "o-", label=label)

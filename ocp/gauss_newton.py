@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve
 
 from ocp.reduced import Reduced
 from ocp.stages import Array
@@ -149,6 +149,10 @@ class GaussNewton:
     Args:
         reduced: the problem.
         point: where to start.
+
+    Raises:
+        LinAlgError: at a point, derivatives that are not finite; also of every other method that
+            goes to one.
     """
 
     def __init__(self, reduced: Reduced, point: Array) -> None:
@@ -210,11 +214,7 @@ class GaussNewton:
     def iterate(self) -> bool:
         """One step; False if none lowers the cost any more."""
         self.iterations += 1
-        here = self._here
-        try:
-            steps = self._conjugate_gradients()
-        except LinAlgError:
-            return False
+        here, steps = self._here, self._conjugate_gradients()
         least = SMALLEST_RADIUS * max(1.0, float(np.linalg.norm(self.point)))
         while self._radius > least:
             step, image, at_boundary = steps.within(self._radius)

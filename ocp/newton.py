@@ -23,6 +23,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgError
 
 from ocp.condensing import Linearization, Multipliers, adjoint, linearize, reduced_gradient
 from ocp.descent import QuasiNewton
@@ -276,14 +277,17 @@ class _Run:
         near = self._is_near(here)
         if near or not GaussNewton.suits(self.reduced):
             return self._in_turns(tolerance, near), None
-        for valley in self._through_valley(here):
-            metric = valley.metric()
-            descent = QuasiNewton(
-                self.reduced.cost_and_gradient, valley.point, valley.cost, valley.gradient
-            )
-            if self._finish(descent, metric, tolerance):
-                return Status.SOLVED, metric
-            valley.moved(descent.point)
+        try:
+            for valley in self._through_valley(here):
+                metric = valley.metric()
+                descent = QuasiNewton(
+                    self.reduced.cost_and_gradient, valley.point, valley.cost, valley.gradient
+                )
+                if self._finish(descent, metric, tolerance):
+                    return Status.SOLVED, metric
+                valley.moved(descent.point)
+        except LinAlgError:  # of derivatives that are not finite
+            return self._in_turns(tolerance, near=False), None
         return self._in_turns(tolerance, near=True), metric
 
     def _with_bounds(self, tolerance: float) -> Status:

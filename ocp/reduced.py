@@ -32,6 +32,7 @@ CHAIN_NS = 4.5  # measured: an operation of a member in CasADi's loop
 AFFINE_NS = 8000.0  # of the calls for a stage by matrix products, beside its operations
 SHORTEST_CHAIN = 4  # stages
 MEMBER_BLOCK = 2048  # members that walk through all stages together, so that they stay in the cache
+MOST_STATES = 1_000_000  # of the members that do so, in all layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +154,9 @@ class Reduced:
         return replace(self, _sweeps=other._sweeps)
 
     def _blocks(self) -> list[slice]:
-        starts = range(0, self.staged.members, MEMBER_BLOCK)
-        return [slice(s, min(s + MEMBER_BLOCK, self.staged.members)) for s in starts]
+        members = self.staged.members
+        block = max(min(MEMBER_BLOCK, MOST_STATES // len(self.staged.stages)), 1)
+        return [slice(s, min(s + block, members)) for s in range(0, members, block)]
 
     def _runs(self, members: int) -> list[Run]:
         """How the stages are run for so many members at a time."""
