@@ -105,7 +105,7 @@ class _Entries:
         rows, columns = i[i < function.successor_size], j[i < function.successor_size]
         number = np.arange(rows.size)
         inner = number[columns < n + m]
-        nth = np.array([np.count_nonzero(columns[:e] == columns[e]) for e in inner], dtype=int)
+        nth = (number - np.searchsorted(columns, columns))[inner]  # in its column; these are sorted
         is_control = (columns >= n) & (columns < n + m)
         after = range(function.successor_size)
         return cls(
