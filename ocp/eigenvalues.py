@@ -10,7 +10,8 @@ from ocp.stages import Array
 from ocp.trust_region import Solver
 
 DENSE_LIMIT = 300  # up to this size all eigenvalues are computed, beyond it one by Lanczos
-EIGENVALUE_ACCURACY = 1e-10  # relative, of Lanczos
+# Residual of Lanczos, relative: the eigenvalue errs by no more, and by its square over the gap.
+RESIDUAL = 1e-6
 BASIS = 10  # vectors of Lanczos between restarts; the default, 20, solves more often than needed
 
 
@@ -25,7 +26,8 @@ def smallest_eigenvalue(matrix: Array) -> float:
         return float(eigh(matrix, eigvals_only=True, subset_by_index=[0, 0])[0])
     start = np.random.default_rng(0).standard_normal(size)
     try:
-        factor = cho_factor(matrix, lower=True, check_finite=False)
+        # A symmetric matrix is its transpose, whose order LAPACK copies straight.
+        factor = cho_factor(matrix.T, lower=True, check_finite=False)
     except LinAlgError:
         try:
             return float(eigsh(matrix, k=1, which="SA", v0=start, return_eigenvectors=False)[0])
@@ -43,7 +45,7 @@ def smallest_by_inverse(inverse: Solver, size: int) -> float:
         k=1,
         v0=start,
         ncv=min(BASIS, size),
-        tol=EIGENVALUE_ACCURACY,
+        tol=RESIDUAL,
         return_eigenvectors=False,
     )
     return 1.0 / float(found[0])

@@ -28,6 +28,7 @@ from ocp.stages import Array, StagedProblem, StageFunction
 # Numbers in the largest array of a sweep, small enough for the cache to help.
 BLOCK_ENTRIES = 240_000
 LEAST_BLOCK = 16  # members in a block
+MIRROR_BLOCK = 64  # rows
 NARROW = 3  # size of the state up to which operations are on rows of members
 
 
@@ -56,10 +57,17 @@ def reduced_hessian(
         # The unknowns of a term stand in increasing order among the decisions.
         i, j = term.function.patterns[2]
         upper[index[i], index[j]] += second[i, j]
-    upper = np.triu(upper)
-    result = upper + upper.T
-    result[np.diag_indices(size)] = np.diag(upper)
-    return result
+    _mirror(upper)
+    return upper
+
+
+def _mirror(matrix: Array) -> None:
+    """Copy the upper triangle to the lower one, by blocks that fit into the cache."""
+    for start in range(0, len(matrix), MIRROR_BLOCK):
+        stop = start + MIRROR_BLOCK
+        own = matrix[start:stop, start:stop]
+        own[...] = np.triu(own) + np.triu(own, 1).T
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
 
 
 def shared_hessians(linearization: Linearization, multipliers: Multipliers) -> list[Array]:
