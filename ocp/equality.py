@@ -12,7 +12,6 @@ Source: Byrd and Omojokun; Nocedal and Wright, Numerical Optimization, 2nd ed. (
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +68,7 @@ def minimize_with_equations(
     start: Array,
     limits: Limits = Limits(),
     progress: Progress | None = None,
-) -> tuple[NLPResult, Effort]:
+) -> NLPResult:
     """Minimise from `start`; arguments and result as for `ocp.newton.minimize`.
 
     Args:
@@ -78,39 +77,37 @@ def minimize_with_equations(
         limits: tolerance, iterations and time.
         progress: called with every iteration.
     """
-    effort = Effort()
     with interruptible() as request:
-        watch = Watch(limits, progress, effort, request)
-        if not_finite(linearize(staged, rollout(staged, start))) is not None:
-            return watch.result(start, Status.INVALID_NUMBER), effort
-        run = _Run(staged, start, watch)
+        watch = Watch(limits, progress, Effort(), request)
+        at_start = linearize(staged, rollout(staged, start))
+        if not_finite(at_start) is not None:
+            return watch.result(start, Status.INVALID_NUMBER)
+        run = _Run(at_start, watch)
         try:
             status = run.solve(limits.tolerance)
         except Stop as stop:
             status = stop.status
-    return run.watch.result(run.here.decisions, status), effort
+    return watch.result(run.here.decisions, status)
 
 
 class _Run:
-    def __init__(self, staged: StagedProblem, start: Array, watch: Watch) -> None:
-        self.staged, self.reduced, self.watch = staged, Reduced(staged), watch
-        rows = staged.stages[-1].rows
+    def __init__(self, at_start: Linearization, watch: Watch) -> None:
+        self.staged, self.watch = at_start.staged, watch
+        self.reduced = Reduced(self.staged)
+        rows = self.staged.stages[-1].rows
         self.target, self.size = rows.lower, np.maximum(1.0, np.abs(rows.lower))
         self.penalty = 1.0
-        self.here = self._point(start)
+        self.here = self._point(at_start)
 
     def solve(self, tolerance: float) -> Status:
         """Steps until the conditions of a minimum hold; why it ended."""
         radius = max(1.0, float(np.linalg.norm(self.here.decisions)))
-        effort = self.watch.effort
         self.watch.check(self.here.cost, self._largest(self.here.violation))
         while True:
             here = self.here
             feasible = self._largest(here.violation) <= FEASIBLE
-            since = time.perf_counter()
             hessian = reduced_hessian(here.linearization, here.costates, here.multipliers)
             curvature = DenseCurvature(here.basis.T @ hessian @ here.basis)
-            since = effort.spend("assembly", since)
             if feasible and here.residual <= tolerance:
                 is_convex = not here.basis.shape[1] or curvature.factorize(0.0) is not None
                 if is_convex:
@@ -119,8 +116,7 @@ class _Run:
                 return Status.INFEASIBLE
             normal, tangential = self._step(here, hessian, curvature, radius)
             step = normal + tangential
-            effort.newton_steps += 1
-            since = effort.spend("factorisation", since)
+            self.watch.effort.newton_steps += 1
             expected = self._expected(here, hessian, step)
             noise = ROUNDING * (abs(here.cost) + self.penalty * float(np.abs(here.violation).sum()))
             actual, point = self._actual(here, step)
@@ -132,11 +128,11 @@ class _Run:
                     other, corrected = self._actual(here, step + correction)
                     if other > actual:
                         actual, point = other, corrected
-            effort.spend("globalisation", since)
             length = float(np.linalg.norm(step))
             ratio = (actual + noise) / (expected + noise)
             if ratio > ACCEPT:
-                self.here = self._point(point)
+                trajectory = self.reduced.trajectory(point)
+                self.here = self._point(linearize(self.staged, trajectory))
             self.watch.check(self.here.cost, self._largest(self.here.violation))
             if ratio < SHRINK:
                 radius = SHRINK * length
@@ -166,7 +162,6 @@ class _Run:
         slope = here.basis.T @ (here.gradient + hessian @ normal)
         found = trust_region_step(curvature, slope, room)
         assert found is not None
-        self.watch.effort.factorizations += found.factorizations
         return normal, here.basis @ found.step
 
     def _expected(self, here: _Point, hessian: Array, step: Array) -> float:
@@ -201,10 +196,8 @@ class _Run:
         rows = staged.stages[-1].function.values(v, staged.given(staged.intervals))[2]
         return np.asarray((rows.T - self.target).ravel())
 
-    def _point(self, decisions: Array) -> _Point:
-        since = time.perf_counter()
+    def _point(self, linearization: Linearization) -> _Point:
         staged = self.staged
-        linearization = linearize(staged, self.reduced.trajectory(decisions))
         zero = tuple(np.zeros_like(v.rows) for v in (*linearization.stages, *linearization.shared))
         gradient = reduced_gradient(linearization, adjoint(linearization, zero), zero)
         last = linearization.stages[-1]
@@ -227,9 +220,8 @@ class _Run:
         costates = adjoint(linearization, tuple(multipliers))
         lagrangian = reduced_gradient(linearization, costates, tuple(multipliers))
         scale = float(np.maximum(gradient.terms, lagrangian.terms).max(initial=0.0)) or 1.0
-        self.watch.effort.spend("derivatives", since)
         return _Point(
-            decisions,
+            linearization.trajectory.decisions,
             linearization,
             linearization.objective,
             violation,

@@ -111,7 +111,7 @@ class ProductCurvature:
         direction, square = -gradient, float(gradient @ gradient)
         goal = FORCING * np.sqrt(square)
         image = np.zeros_like(gradient)  # H times the step
-        for count in range(1, MOST_PRODUCTS + 1):
+        for _ in range(MOST_PRODUCTS):
             product = self.product(direction)
             curvature = float(direction @ product)
             if curvature <= 0.0 and convex_only:
@@ -122,13 +122,13 @@ class ProductCurvature:
                 length = to_boundary(step, direction, radius)
             step, image = step + length * direction, image + length * product
             if not inside:
-                return Step(step, _reduction(gradient, step, image), 1.0, count, curvature > 0)
+                return Step(step, _reduction(gradient, step, image), 1.0, curvature > 0)
             residual = residual + length * product
             before, square = square, float(residual @ residual)
             if np.sqrt(square) <= goal:
                 break
             direction = square / before * direction - residual
-        return Step(step, _reduction(gradient, step, image), 0.0, count, True)
+        return Step(step, _reduction(gradient, step, image), 0.0, True)
 
 
 def _reduction(gradient: Array, step: Array, image: Array) -> float:

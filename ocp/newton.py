@@ -1,14 +1,15 @@
 """Minimise a smooth staged problem in its decisions alone: a descent, then Newton's method.
 
-Far from a minimum a descent by gradients is the cheaper way; near it a few exact second-order
-steps in a trust region are. Neither knows when the other is due, so they take turns: Newton's
+Where the problem has the form of `gauss_newton`, a quasi-Newton descent begins and that one goes
+on, until its matrix is a metric in which a quasi-Newton descent meets the tolerance.
+
+Elsewhere a descent by gradients is the cheaper way far from a minimum; near it a few exact second-
+order steps in a trust region are. Neither knows when the other is due, so they take turns: Newton's
 method goes on as long as each step shrinks the gradient, and hands back to the descent, for a
-longer turn each time, when it does not. The descent is a quasi-Newton one; where that does not lead
-near a minimum in its first few iterations, and the problem has the form of `gauss_newton`, that
-goes on.
+longer turn each time, when it does not.
 
 Where members are many, the problem is first solved for a part of them, which leads close to the
-minimum at a small share of the cost.
+minimum, and to a metric there, at a small share of the cost.
 
 Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), chapters 4 and 7.
 """
@@ -57,18 +58,10 @@ MakeModel = Callable[[Linearization, tuple[Array, ...], Multipliers, NDArray[np.
 
 @dataclass
 class Effort:
-    """What a minimisation took; seconds by what they went into."""
+    """What a minimisation took."""
 
     descent_iterations: int = 0
     newton_steps: int = 0
-    factorizations: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def spend(self, on: str, since: float) -> float:
-        """Book the time since then; the time now."""
-        now = time.perf_counter()
-        self.seconds[on] = self.seconds.get(on, 0.0) + now - since
-        return now
 
     @property
     def words(self) -> str:
@@ -151,7 +144,7 @@ def minimize(
     limits: Limits = Limits(),
     progress: Progress | None = None,
     leave: bool = False,
-) -> tuple[NLPResult, Effort]:
+) -> NLPResult:
     """Minimise from `start` within the bounds of the decisions, without regard to rows.
 
     Where a descent meets the tolerance no second derivative is looked at: a certificate has to.
@@ -167,15 +160,13 @@ def minimize(
         leave: begin with second-order steps, as the gradient does not lead away from a saddle.
 
     Returns:
-        The decisions where it stopped, in the form of an optimiser's result without multipliers,
-        and the effort.
+        The decisions where it stopped, in the form of an optimiser's result without multipliers.
     """
-    effort = Effort()
     with interruptible() as request:
-        watch = Watch(limits, progress, effort, request)
+        watch = Watch(limits, progress, Effort(), request)
         run = _Run(Reduced(staged), start, model, step_gradients, watch)
         status = run.solve(limits.tolerance, leave)
-    return watch.result(run.decisions, status), effort
+    return watch.result(run.decisions, status)
 
 
 def sample_sizes(members: int) -> list[int]:
@@ -311,20 +302,16 @@ class _Run:
 
         It stops at points nearer and nearer to a minimum, for a trial of the metric there.
         """
-        since = time.perf_counter()
         while quasi.iterations < VALLEY_TURN and self._advance(quasi):
             pass
         valley = GaussNewton(self.reduced, quasi.point)
         for end in VALLEY_ENDS:
             while valley.relative > end and self._advance(valley):
                 pass
-            self.effort.spend("descent", since)
             yield valley
-            since = time.perf_counter()
 
     def _finish(self, quasi: QuasiNewton, metric: Metric, tolerance: float) -> bool:
         """A quasi-Newton descent that begins with a good metric; whether it met the tolerance."""
-        since = time.perf_counter()
         quasi.metric = metric
         goal = tolerance * self.reduced.gradient_scale(quasi.point, quasi.gradient)
         sizes = [float(np.abs(quasi.gradient).max())]
@@ -335,7 +322,6 @@ class _Run:
                 and sizes[-1] > FINISH_CONTRACTION * sizes[-1 - FINISH_TURN]
             ):
                 break
-        self.effort.spend("descent", since)
         return sizes[-1] <= goal
 
     def _in_turns(self, tolerance: float, near: bool) -> Status:
@@ -348,9 +334,7 @@ class _Run:
         while True:
             if not near:
                 here.linearization = None
-                since = time.perf_counter()
                 near = self._descend(quasi, turn, here.scale)
-                self.effort.spend("descent", since)
                 turn *= 2.0
                 here = self._point(quasi.point)
             here, settled = self._newton(here, tolerance, patient=near)
@@ -373,7 +357,6 @@ class _Run:
 
     def _point(self, decisions: Array) -> _Point:
         """The problem linearised at a point."""
-        since = time.perf_counter()
         linearization = linearize(self.reduced.staged, self.reduced.trajectory(decisions))
         blocks = (*linearization.stages, *linearization.shared)
         multipliers = tuple(np.zeros_like(values.rows) for values in blocks)
@@ -384,7 +367,6 @@ class _Run:
         terms = float(gradient.terms.max(initial=0.0))
         scale = max(terms, self.reduced.gradient_scale(decisions, gradient.value))
         largest = float(np.abs(gradient.value[~held]).max(initial=0.0))
-        self.effort.spend("derivatives", since)
         return _Point(
             decisions,
             linearization,
@@ -410,26 +392,17 @@ class _Run:
         while True:
             if here.residual <= tolerance and was_convex:
                 return here, Status.SOLVED
-            begin = time.perf_counter()
             assert here.linearization is not None
             curvature = self.model(here.linearization, here.costates, here.multipliers, here.free)
-            since = self.effort.spend("assembly", begin)
-            if here.residual <= tolerance:
-                convex = not here.free.any() or curvature.is_positive()
-                self.effort.spend("factorisation", since)
-                if convex:
-                    return here, Status.SOLVED
-                since = time.perf_counter()
+            if here.residual <= tolerance and (not here.free.any() or curvature.is_positive()):
+                return here, Status.SOLVED
             step = curvature.step(here.gradient[here.free], radius, not patient)
-            since = self.effort.spend("factorisation", since)
             if step is None:
                 return here, None
-            self.effort.factorizations += step.factorizations
             self.effort.newton_steps += 1
             point, expected = self._moved(here, curvature, step)
             del curvature
             cost = self.reduced.cost(point)
-            since = self.effort.spend("globalisation", since)
             noise = ROUNDING * max(abs(here.cost), np.finfo(float).tiny)
             ratio = (here.cost - cost + noise) / (expected + noise)
             length = float(np.linalg.norm(step.step))

@@ -11,7 +11,7 @@ from ocp.condensing import Linearization, Multipliers
 from ocp.equality import minimize_with_equations
 from ocp.matrix_free import ProductCurvature
 from ocp.method import Method, Sizes, has_rows
-from ocp.newton import Effort, Limits, MakeModel, minimize
+from ocp.newton import Limits, MakeModel, minimize
 from ocp.nlp import NLPResult, Progress
 from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import RiccatiCurvature
@@ -26,7 +26,7 @@ def minimize_reduced(
     limits: Limits,
     progress: Progress | None = None,
     leave: bool = False,
-) -> tuple[NLPResult, Effort]:
+) -> NLPResult:
     """Minimise from decisions `start`; the result's point is the decisions where it stopped.
 
     Args:

@@ -226,7 +226,7 @@ def _solve_staged(
     outside = initial_offenders(staged, options.tolerance)
     if outside:
         why = f"The initial state is given outside its bounds: {', '.join(map(str, outside))}."
-        return _refused(staged, guess, Status.INFEASIBLE, why, begin)
+        return _refused(linearize(staged, guess), Status.INFEASIBLE, why, begin)
     choice = _method(staged, options)
     if choice.method is not Method.SHOOTING:
         solution = _without_states(staged, choice, guess, options, progress, begin)
@@ -236,7 +236,7 @@ def _solve_staged(
     at_guess = linearize(staged, guess)
     culprit = not_finite(at_guess)
     if culprit is not None:
-        return _refused(staged, guess, Status.INVALID_NUMBER, _at_the_guess(culprit), begin)
+        return _refused(at_guess, Status.INVALID_NUMBER, _at_the_guess(culprit), begin)
     program, start = shooting.program, shooting.pack(guess)
     shape = (start.size, program.constraint_lower.size)
     if warm is not None and (warm.point.size, warm.multipliers.size) != shape:
@@ -301,21 +301,17 @@ def _without_states(
         options.time_limit,
     )
     built = time.perf_counter()
-    result, _ = minimize_reduced(staged, choice.method, guess.decisions, limits, progress)
+    result = minimize_reduced(staged, choice.method, guess.decisions, limits, progress)
     if result.status is Status.INVALID_NUMBER:
-        start = rollout(staged, guess.decisions)
-        culprit = not_finite(linearize(staged, start))
-        return _refused(staged, start, Status.INVALID_NUMBER, _at_the_guess(culprit), begin)
-    linearization = linearize(staged, rollout(staged, result.point))
-    certificate = certify_linearized(linearization)
-    status = verdict(certificate, result.status, options.tolerance)
+        at_guess = linearize(staged, rollout(staged, guess.decisions))
+        why = _at_the_guess(not_finite(at_guess))
+        return _refused(at_guess, Status.INVALID_NUMBER, why, begin)
+    linearization, certificate, status = _certified(staged, result, options.tolerance)
     if status is Status.NOT_A_MINIMUM:
         limits = replace(limits, time_limit=limits.time_limit - (time.perf_counter() - built))
-        again, _ = minimize_reduced(staged, choice.method, result.point, limits, progress, True)
+        again = minimize_reduced(staged, choice.method, result.point, limits, progress, leave=True)
         result = again.after(result)
-        linearization = linearize(staged, rollout(staged, result.point))
-        certificate = certify_linearized(linearization)
-        status = verdict(certificate, result.status, options.tolerance)
+        linearization, certificate, status = _certified(staged, result, options.tolerance)
     return Solution(
         trajectory=linearization.trajectory,
         costates=certificate.costates[1:],
@@ -331,6 +327,15 @@ def _without_states(
         result=result,
         method=choice,
     )
+
+
+def _certified(
+    staged: StagedProblem, result: NLPResult, tolerance: float
+) -> tuple[Linearization, Certificate, Status]:
+    """The decisions where an optimiser stopped, their certificate and the verdict."""
+    linearization = linearize(staged, rollout(staged, result.point))
+    certificate = certify_linearized(linearization)
+    return linearization, certificate, verdict(certificate, result.status, tolerance)
 
 
 def _sharpened(
@@ -388,14 +393,11 @@ def _at_the_guess(culprit: str | None) -> str:
     return f"At the guess: {culprit}; start elsewhere."
 
 
-def _refused(
-    staged: StagedProblem, guess: Trajectory, status: Status, why: str, begin: float
-) -> Solution:
+def _refused(at_guess: Linearization, status: Status, why: str, begin: float) -> Solution:
     """Of a guess at which no optimiser can start, or a start that no point can repair."""
-    at_guess, seconds = linearize(staged, guess), time.perf_counter() - begin
-    certificate = certify_linearized(at_guess)
+    certificate, seconds = certify_linearized(at_guess), time.perf_counter() - begin
     return Solution(
-        trajectory=guess,
+        trajectory=at_guess.trajectory,
         costates=certificate.costates[1:],
         objective=at_guess.objective,
         costs=costs_by_term(at_guess),

@@ -133,14 +133,12 @@ class Step:
         step: s.
         reduction: -(g . s + s . H s / 2) >= 0.
         shift: of the Hessian; 0 inside the ball.
-        factorizations: how many it took.
         is_convex: whether the Hessian itself was seen to be positive definite.
     """
 
     step: Array
     reduction: float
     shift: float
-    factorizations: int
     is_convex: bool
 
 
@@ -175,7 +173,7 @@ def trust_region_step(
             if inside or abs(length - radius) <= WITHIN * radius:
                 # By (H + shift I) s = -g.
                 reduction = 0.5 * (shift * length**2 - float(gradient @ step))
-                return Step(step, reduction, shift, count, is_convex)
+                return Step(step, reduction, shift, is_convex)
             slope = float(step @ solver(step))
             change = length**2 / slope * (length - radius) / radius if slope > 0 else -shift
             if length < radius:
@@ -190,7 +188,7 @@ def trust_region_step(
         if inner is not None and high - indefinite <= HARD * high:
             break
     step = _fill(curvature, gradient, np.zeros_like(gradient) if inner is None else inner, radius)
-    return Step(step, _reduction(curvature, gradient, step), shift, count, is_convex)
+    return Step(step, _reduction(curvature, gradient, step), shift, is_convex)
 
 
 def to_boundary(step: Array, direction: Array, radius: float) -> float:
