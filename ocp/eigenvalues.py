@@ -10,8 +10,7 @@ from ocp.stages import Array
 from ocp.trust_region import Solver
 
 DENSE_LIMIT = 300  # up to this size all eigenvalues are computed, beyond it one by Lanczos
-# Residual of Lanczos, relative: the eigenvalue errs by no more, and by its square over the gap.
-RESIDUAL = 1e-6
+EIGENVALUE_ACCURACY = 1e-10  # relative, of Lanczos
 BASIS = 10  # vectors of Lanczos between restarts; the default, 20, solves more often than needed
 
 
@@ -45,7 +44,7 @@ def smallest_by_inverse(inverse: Solver, size: int) -> float:
         k=1,
         v0=start,
         ncv=min(BASIS, size),
-        tol=RESIDUAL,
+        tol=EIGENVALUE_ACCURACY,
         return_eigenvectors=False,
     )
     return 1.0 / float(found[0])
