@@ -258,7 +258,7 @@ class _Conditions:
 
     @cached_property
     def _base_costates(self) -> tuple[Array, ...]:
-        """Likewise."""
+        """With the same multipliers."""
         return adjoint(self.linearization, self._base)
 
     @cached_property
@@ -357,7 +357,7 @@ class _Conditions:
             target[limits.is_active] += values[position : position + count]
             position += count
 
-        rows = [base.copy() if base.size else base for base in self._base]
+        rows = [base.copy() for base in self._base]
         bounds = [np.zeros_like(x.low) if x.exist else x.low for x in of_states]
         decisions = np.zeros((1, self.staged.decision_size))
         for k in range(len(self.staged.stages)):
