@@ -20,7 +20,8 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from ocp.affine_chain import AffineChain, ChainForm
+from ocp.affine_chain import AffineChain
+from ocp.chain_form import ChainForm
 from ocp.vectorize import Vectorized
 
 Array = NDArray[np.float64]

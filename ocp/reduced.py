@@ -26,7 +26,7 @@ from ocp.stages import Array, Rows, SharedTerm, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, split_decisions
 from ocp.vectorize import CALL_NS, LOOP_NS, Vectorized
 
-CHAIN_MEMBERS = 150  # up to so many members, CasADi's loop is the faster one
+CHAIN_MEMBERS = 150  # up to so many members, loops of CasADi are considered
 IN_PLACE_NS, GROUP_NS = 1000.0, 300.0  # measured: a stage in place beside one in a loop, its groups
 CHAIN_NS = 4.5  # measured: an operation of a member in CasADi's loop
 AFFINE_NS = 8000.0  # of the calls for a stage by matrix products, beside its operations
