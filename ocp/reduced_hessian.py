@@ -10,20 +10,19 @@ where L is the stage's Lagrangian. The sum over members is a product of matrices
 entries of B that are not zero alone: a weight of a layer moves one component of the state, so that
 this saves a factor of the width.
 
-Narrow states are carried back by operations on whole rows of members, wide ones by a product of
-matrices for each member.
+Narrow states are carried back by operations on whole rows of members (`row_sweep`), wide ones by a
+product of matrices for each member.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ocp.condensing import CALL_COLUMNS, Linearization, Multipliers
-from ocp.stages import Array, StagedProblem, StageFunction
+from ocp.condensing import Linearization, Multipliers
+from ocp.row_sweep import Block, Entries, add_by_rows, entries_of
+from ocp.stages import Array
 
 # Numbers in the largest array of a sweep, small enough for the cache to help.
 BLOCK_ENTRIES = 240_000
@@ -44,13 +43,16 @@ def reduced_hessian(
     size = staged.decision_size
     upper = np.zeros((size, size))  # of the Hessian; the lower triangle is left alone
     widest = max(stage.state_size for stage in staged.stages)
-    block = max(BLOCK_ENTRIES // max(widest * size, 1), LEAST_BLOCK)
+    count = max(BLOCK_ENTRIES // max(widest * size, 1), LEAST_BLOCK)
     is_explicit = not any(stage.function.local_size for stage in staged.stages)
-    entries = _entries(staged) if is_explicit else []
-    add = _add_narrow if widest <= NARROW and is_explicit else _add_wide
-    for start in range(0, staged.members, block):
-        members = slice(start, min(start + block, staged.members))
-        add(upper, linearization, costates, multipliers, members, entries)
+    entries = entries_of(staged) if is_explicit else None
+    for start in range(0, staged.members, count):
+        members = slice(start, min(start + count, staged.members))
+        block = Block(linearization, costates, multipliers, members)
+        if entries is not None and widest <= NARROW:
+            add_by_rows(upper, block, entries)
+        else:
+            _add_by_members(upper, block, entries)
     seconds = shared_hessians(linearization, multipliers)
     for term, second in zip(staged.shared, seconds, strict=True):
         index = staged.shared_index(term)
@@ -86,186 +88,14 @@ def shared_hessians(linearization: Linearization, multipliers: Multipliers) -> l
     return [found[s] for s in range(len(linearization.shared))]
 
 
-@dataclass(frozen=True, eq=False)
-class _Entries:
-    """The derivatives of a stage that are not zero by its form.
+def _add_by_members(upper: Array, block: Block, entries: list[Entries] | None) -> None:
+    """Add what some members contribute to the upper triangle, by a product for each member.
 
-    Args:
-        rows, columns: of the entries of [A, B, F], by columns of (x, u, p).
-        rounds: entries of [A, B] in groups that have no more than one in each column.
-        transition: for every component of the state before, the entries of its column of A.
-        by_control, by_parameter: for every component of the successor, its entries of B, and of F.
-        upper: rows and columns of the second derivatives in (x, u, p), upper triangle.
+    Without entries, all of B counts.
     """
-
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
-    rounds: tuple[NDArray[np.intp], ...]
-    transition: tuple[NDArray[np.intp], ...]
-    by_control: tuple[NDArray[np.intp], ...]
-    by_parameter: tuple[NDArray[np.intp], ...]
-    upper: tuple[NDArray[np.intp], NDArray[np.intp]]
-
-    @classmethod
-    def of(cls, function: StageFunction, n: int, m: int) -> _Entries:
-        """For a state of size n and a control of size m; no local unknowns."""
-        (i, j), _, upper = function.patterns
-        rows, columns = i[i < function.successor_size], j[i < function.successor_size]
-        number = np.arange(rows.size)
-        inner = number[columns < n + m]
-        nth = (number - np.searchsorted(columns, columns))[inner]  # in its column; these are sorted
-        is_control = (columns >= n) & (columns < n + m)
-        after = range(function.successor_size)
-        return cls(
-            rows,
-            columns,
-            tuple(inner[nth == r] for r in range(int(nth.max(initial=-1)) + 1)),
-            tuple(number[columns == b] for b in range(n)),
-            tuple(number[is_control & (rows == a)] for a in after),
-            tuple(number[(columns >= n + m) & (rows == a)] for a in after),
-            upper,
-        )
-
-
-def _entries(staged: StagedProblem) -> list[_Entries]:
-    """Of every stage."""
-    known: dict[tuple[int, int], _Entries] = {}
-    for stage in staged.stages:
-        key = (id(stage.function), stage.state_size)
-        if key not in known:
-            known[key] = _Entries.of(stage.function, stage.state_size, stage.control_size)
-    return [known[id(stage.function), stage.state_size] for stage in staged.stages]
-
-
-def _second_derivatives(
-    linearization: Linearization,
-    costates: Sequence[Array],
-    multipliers: Multipliers,
-    members: slice,
-) -> list[Array]:
-    """Entries of the upper triangle of every stage's Hessian, each (entries, members)."""
-    staged, found = linearization.staged, dict[int, Array]()
-    count = members.stop - members.start
-    together = max(CALL_COLUMNS // max(count, 1), 1)
-    for group in staged.batches():
-        for start in range(0, len(group), together):
-            part = group[start : start + together]
-            values = [linearization.stages[k] for k in part]
-            lagrangian = [multipliers[k][members].T for k in part]
-            if part[-1] < staged.intervals:
-                after = [costates[k + 1][members].T for k in part]
-                lagrangian = [np.vstack(both) for both in zip(after, lagrangian, strict=True)]
-            seconds = values[0].function.vectorized("second")(
-                np.hstack([v.unknowns[:, members] for v in values]),
-                np.hstack([v.given[:, members] for v in values]),
-                np.ones((1, 1)),
-                np.hstack(lagrangian),
-            )[0]
-            parts = seconds.reshape(len(seconds), len(part), count).transpose(1, 0, 2)
-            found.update(zip(part, parts, strict=True))
-    return [found[k] for k in range(len(staged.stages))]
-
-
-def _add_narrow(
-    upper: Array,
-    linearization: Linearization,
-    costates: Sequence[Array],
-    multipliers: Multipliers,
-    members: slice,
-    entries: list[_Entries],
-) -> None:
-    """Add what some members contribute to the upper triangle, by rows of members.
-
-    The columns of P_{k+1} stand before those of u^{k+1}, where those of u^k come next.
-    """
-    staged, stages = linearization.staged, linearization.stages
+    staged, linearization, members = block.staged, block.linearization, block.members
     size, parameters = staged.decision_size, staged.parameter_slice
-    count = members.stop - members.start
-    seconds = _second_derivatives(linearization, costates, multipliers, members)
-    pad = max(stage.state_size for stage in staged.stages)
-    memory = [np.empty(pad * (pad + size) * count) for _ in range(2)]
-    spare = np.empty((pad + size) * count)
-
-    def columns(k: int) -> Array:
-        """The array that is carried, in components of x^k."""
-        n = staged.stages[k].state_size
-        return memory[k % 2][: n * (pad + size) * count].reshape(n, pad + size, count)
-
-    after, p = np.zeros((0, pad + size, count)), slice(pad + parameters.start, pad + size)
-    for k in range(staged.intervals, -1, -1):
-        stage, entry, second = staged.stages[k], entries[k], seconds[k]
-        n, m, own = stage.state_size, stage.control_size, staged.control_slices[k]
-        first, stop = pad + own.start - n, pad + own.stop
-        slopes = stages[k].jacobian[members][:, entry.rows, entry.columns].T
-        curvature = after[:, stop - len(after) : stop].copy()
-        head = after[:, first:stop]  # columns of x^k and u^k
-        covered = entry.rounds[0] if entry.rounds else np.zeros(0, dtype=int)
-        if covered.size < n + m:
-            head[...] = 0.0
-        for r, which in enumerate(entry.rounds):
-            products = curvature[:, entry.rows[which]] * slopes[which]
-            if r:
-                head[:, entry.columns[which]] += products
-            else:
-                head[:, entry.columns[which]] = products
-        for a, which in enumerate(entry.by_parameter):
-            if which.size:
-                j = parameters.start + entry.columns[which] - n - m
-                # W F, its transpose among the parameters, and then F (W + P F).
-                later = after[a, pad + own.stop :] @ slopes[which].T
-                upper[own.stop :, j] += later
-        for a, which in enumerate(entry.by_parameter):
-            for e in which:
-                after[:, pad + parameters.start + entry.columns[e] - n - m] += (
-                    curvature[:, a] * slopes[e]
-                )
-        for a, which in enumerate(entry.by_parameter):
-            if which.size:
-                j = parameters.start + entry.columns[which] - n - m
-                upper[j, parameters] += slopes[which] @ after[a, p].T
-        for a, which in enumerate(entry.by_control):
-            if which.size:
-                j = own.start + entry.columns[which] - n
-                upper[j, own.start :] += slopes[which] @ after[a, pad + own.start :].T
-        i, j = entry.upper
-        at = np.where(j < n + m, own.start + j - n, parameters.start + j - n - m)
-        in_w = i >= n
-        row = np.where(i < n + m, own.start + i - n, parameters.start + i - n - m)
-        upper[row[in_w], at[in_w]] += second[in_w].sum(axis=1)
-        if k == 0:
-            break
-        before = columns(k)
-        for b, which in enumerate(entry.transition):
-            target = before[b, first:]
-            if not which.size:
-                target[...] = 0.0
-            for c, e in enumerate(which):
-                source = after[entry.rows[e], first:]
-                if not c:
-                    np.multiply(source, slopes[e], out=target)
-                else:
-                    part = spare[: target.size].reshape(target.shape)
-                    np.multiply(source, slopes[e], out=part)
-                    target += part
-        mixed = i < n
-        before[i[mixed], pad + at[mixed]] += second[mixed]
-        mirrored = mixed & (j < n) & (i != j)
-        before[j[mirrored], first + i[mirrored]] += second[mirrored]
-        after = before
-
-
-def _add_wide(
-    upper: Array,
-    linearization: Linearization,
-    costates: Sequence[Array],
-    multipliers: Multipliers,
-    members: slice,
-    entries: list[_Entries],
-) -> None:
-    """The same by a product of matrices for each member."""
-    staged = linearization.staged
-    size, parameters = staged.decision_size, staged.parameter_slice
-    count = members.stop - members.start
+    count = block.count
     n, free = staged.stages[-1].state_size, slice(parameters.start, size)
     curvature = np.zeros((count, 0, 0))
     through = np.zeros((count, 0, size - free.start))  # T_k in columns (u^k, ..., u^{K-1}, p)
@@ -275,10 +105,8 @@ def _add_wide(
         n, m = stage.state_size, stage.control_size
         own = staged.control_slices[k]
         width = size - own.start
-        after = costates[k + 1][members] if k < staged.intervals else np.zeros((count, 0))
-        lagrangian = np.hstack([after, multipliers[k][members]])
         l_xx, l_xw, l_ww = values.function.hessian_blocks(
-            values.unknowns[:, members], values.given[:, members], lagrangian.T, n
+            values.unknowns[:, members], values.given[:, members], block.lagrangian(k), n
         )
         transition = values.transition[members]
         a, bf = transition[:, :, :n], transition[:, :, n:]
@@ -291,11 +119,12 @@ def _add_wide(
             upper[parameters, parameters] += _gram(through[:, :, width - f.shape[2] :], f)
             through[:, :, width - f.shape[2] :] += curvature @ f
         np.matmul(curvature, b, out=through[:, :, :m])
-        for a_row, which in enumerate(entries[k].by_control if entries else ()):
-            j = own.start + entries[k].columns[which] - n
-            upper[j, own.start :] += b[:, a_row, j - own.start].T @ through[:, a_row]
-        if not entries:
+        if entries is None:
             upper[own, own.start :] += _gram(b, through)
+        else:
+            for row, which in enumerate(entries[k].by_control):
+                j = entries[k].columns[which] - n
+                upper[own.start + j, own.start :] += b[:, row, j].T @ through[:, row]
         if f.shape[2]:
             upper[parameters, parameters] += _gram(f, through[:, :, width - f.shape[2] :])
         upper[own, own] += l_ww[:m, :m]
