@@ -16,32 +16,18 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from timing.cases import Case, controls_of, problem_of
 
 from ocp import SolveOptions, rollout, solve_staged
 from ocp.ipopt import PERMUTING_SCALING, PIVOT_ORDER
-from problems.datasets import encode, load, standardize
-from problems.learning import LearningProblem
-from problems.training import random_controls
 
 ORDERINGS = {0: "AMD", 2: "AMF", 3: "Scotch", 4: "PORD", 5: "METIS", 6: "QAMD", 7: "automatic"}
 PERMUTATIONS = {0: "no permutation", 7: "automatic permutation"}
 SLACK = 1.25  # of the defaults against the fastest choice
 AGREEMENT = 1e-7  # of the costs, relative
-
-
-@dataclass(frozen=True)
-class Case:
-    """Size of a problem."""
-
-    samples: int
-    width: int
-    layers: int
-    weight_decay: float
-    seed: int = 0
 
 
 CASES = (Case(200, 2, 20, 1e-2), Case(50, 2, 100, 1e-3), Case(50, 4, 50, 1e-3))
@@ -50,11 +36,8 @@ QUICK = (Case(20, 2, 5, 1e-2),)
 
 def seconds(case: Case) -> dict[tuple[int, int], tuple[float, float]]:
     """Seconds per iteration and cost for every choice of ordering and permutation."""
-    dataset = standardize(encode(load("moons", samples=case.samples), "squared")).dataset
-    staged = LearningProblem(
-        dataset, width=case.width, layers=case.layers, weight_decay=case.weight_decay
-    ).staged
-    guess = rollout(staged, random_controls(staged, case.seed, 1.0))
+    staged = problem_of(case).staged
+    guess = rollout(staged, controls_of(case, case.seeds[0]))
     found = {}
     for permutation in PERMUTATIONS:
         for ordering in ORDERINGS:
@@ -86,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         for choice in choices
     }
     header: list[object] = ["ordering", "permutation"]
-    header += [f"N={c.samples} D={c.width} K={c.layers} ms/iteration" for c in cases]
+    header += [f"{case.name} ms/iteration" for case in cases]
     rows: list[list[object]] = [
         [ORDERINGS[o], PERMUTATIONS[p], *[1e3 * r[o, p][0] for r in results], ratios[o, p]]
         for o, p in sorted(choices, key=lambda choice: ratios[choice])

@@ -30,24 +30,24 @@ Usage: python benchmarks/speed.py [--quick] [--large] [--output FOLDER]
 from __future__ import annotations
 
 import argparse
-import cProfile
 import csv
 import json
 import math
-import pstats
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from peers.cases import Array, Case, Run, controls_of, dataset_of, problem_of
-from peers.gradients import by_lbfgs, by_torch
-from peers.sparse import by_casadi, by_fatrop
+from timing.cases import Array, Case, Run, controls_of, problem_of
+from timing.gradients import by_lbfgs, by_torch
+from timing.profile import seconds_by_part
+from timing.sparse import by_casadi, by_fatrop
 
 from ocp import Method, Solution, SolveOptions, rollout, solve_staged
 from ocp.blas_threads import threads_for
@@ -61,6 +61,7 @@ FATROP_LEAST, FATROP_MEAN = 1.0, 10.0
 GROWTH = 1.1  # largest exponent
 TORCH_SHARE = 4  # of the limit of time, that all rates of an optimiser have together
 RATIOS_IN_CSV = 4  # digits
+FINE = ("solved", "uncertified")  # statuses
 
 
 @dataclass(frozen=True)
@@ -101,23 +102,6 @@ QUICK = Parameters(
     limit=20.0,
 )
 
-# What the time of a solve goes into: functions whose time is told apart, by file and name.
-PARTS = {
-    "building": {("learning.py", "staged"), ("reduced.py", "of")},
-    "gradients": {("reduced.py", "cost_and_gradient")},
-    "costs of trial points": {("reduced.py", "ends"), ("reduced.py", "cost")},
-    "Jacobians": {("reduced.py", "pull_back"), ("condensing.py", "linearize")},
-    "assembly": {("reduced_hessian.py", "reduced_hessian"), ("gauss_newton.py", "of")},
-    "factorisation": {("eigenvalues.py", "smallest_eigenvalue"), ("gauss_newton.py", "solve")},
-    "globalisation": {
-        ("descent.py", "iterate"),
-        ("gauss_newton.py", "iterate"),
-        ("gauss_newton.py", "__init__"),
-        ("gauss_newton.py", "moved"),
-    },
-    "rest of the certificate": {("certificate.py", "certify_linearized")},
-}
-
 
 def by_method(case: Case, start: Array, method: Method, limit: float) -> tuple[Run, Solution]:
     """Ours, from the data to the certificate."""
@@ -145,7 +129,10 @@ class Comparison:
 
 
 def compare(case: Case, limit: float) -> Comparison:
-    """All peers from the same starts; the slow ones from the first start alone."""
+    """All peers from the same starts; the slow ones from the first start alone.
+
+    A run that did not end well is shown in place of those that did.
+    """
     found: dict[str, list[Run]] = {}
     agreement = 0.0
     for seed in case.seeds:
@@ -161,9 +148,9 @@ def compare(case: Case, limit: float) -> Comparison:
         agreement = max(agreement, difference if check.is_solved else math.inf)
     medians = {}
     for name, runs in found.items():
-        unsolved = [run for run in runs if run.status != runs[0].status]
         middle = float(np.median([run.seconds for run in runs]))
-        medians[name] = replace((unsolved or runs)[0], seconds=middle)
+        shown = next((run for run in runs if run.status not in FINE), runs[0])
+        medians[name] = replace(shown, seconds=middle)
     return Comparison(case, medians, agreement)
 
 
@@ -219,51 +206,6 @@ def _peak_memory() -> float:
         return int(line.split()[1]) / 2**20
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return held / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def profile(case: Case) -> dict[str, float]:
-    """Seconds of one solve by what they went into; calls of NumPy are not told apart.
-
-    A function that calls another one of PARTS counts without it; what belongs to none is overhead.
-    """
-    start, recorder = controls_of(case, case.seeds[0]), cProfile.Profile(builtins=False)
-    dataset_of(case.samples)
-    recorder.runcall(by_method, case, start, Method.AUTO, math.inf)
-    rows = pstats.Stats(recorder).stats  # type: ignore[attr-defined]
-    part_of = {
-        key: part
-        for key in rows
-        for part, names in PARTS.items()
-        if (Path(key[0]).name, key[2]) in names
-    }
-    inclusive = {key: sum(call[3] for call in rows[key][4].values()) for key in part_of}
-    spent = dict.fromkeys(PARTS, 0.0)
-    for key, part in part_of.items():
-        spent[part] += inclusive[key]
-    # Of calls between told-apart functions, direct or not, the caller's share is taken off.
-    for key in part_of:
-        for caller, call in rows[key][4].items():
-            above = _told_apart(caller, part_of, rows)
-            if above is not None:
-                spent[above] -= call[3]
-    whole = max(row[3] for row in rows.values())
-    spent["overhead of Python"] = whole - sum(spent.values())
-    return spent
-
-
-def _told_apart(key: tuple, part_of: dict, rows: dict, depth: int = 0) -> str | None:
-    """The part that a function belongs to, by itself or by what calls it."""
-    if key in part_of:
-        return str(part_of[key])
-    if Path(key[0]).name == "certificate.py":  # whose properties the walk up would lose
-        return "rest of the certificate"
-    if depth > 12 or key not in rows or key[2] == "__get__":  # of any cached property
-        return None
-    for caller in rows[key][4]:
-        found = _told_apart(caller, part_of, rows, depth + 1)
-        if found is not None:
-            return found
-    return None
 
 
 def share_of_matrix_products(case: Case) -> float:
@@ -352,7 +294,8 @@ def main(arguments: list[str] | None = None) -> int:
         csv.writer(file).writerows([header, *rows])
     figure(comparisons, curves, options.output / "speed.png")
     for case in parameters.cases:
-        spent = profile(case)
+        start = controls_of(case, case.seeds[0])
+        spent = seconds_by_part(partial(by_method, case, start, Method.AUTO, math.inf))
         total = sum(spent.values())
         parts = ", ".join(f"{name} {100 * s / total:.0f} %" for name, s in spent.items())
         print(f"profile of {case.name}, {total:.3f} s: {parts}")

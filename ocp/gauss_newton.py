@@ -47,7 +47,7 @@ MOST_GRADIENTS = 10.0  # whose operations M may cost to form
 
 
 @dataclass(frozen=True, eq=False)
-class _Model:
+class GaussNewtonMatrix:
     """The matrix M at a point.
 
     Args:
@@ -61,7 +61,7 @@ class _Model:
     factor: tuple
 
     @classmethod
-    def of(cls, jacobian: Array, weights: Array) -> _Model:
+    def of(cls, jacobian: Array, weights: Array) -> GaussNewtonMatrix:
         """With its factor.
 
         Raises:
@@ -110,7 +110,7 @@ class _Expansion:
 
     point: _Point
     factors: Array
-    model: _Model
+    model: GaussNewtonMatrix
     gradient: Array
     relative: float
 
@@ -281,7 +281,7 @@ class GaussNewton:
         return _Expansion(
             point,
             factors,
-            _Model.of(jacobian, self.reduced.shared_curvature(decisions)),
+            GaussNewtonMatrix.of(jacobian, self.reduced.shared_curvature(decisions)),
             gradient,
             float(np.abs(gradient).max()) / self.reduced.gradient_scale(decisions, gradient),
         )

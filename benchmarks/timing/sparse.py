@@ -9,7 +9,7 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from peers.cases import Array, Case, Run, plain_network
+from timing.cases import Array, Case, Run, plain_network
 
 FATROP_RATE, FATROP_STEPS = 2e9, 30  # operations per second and steps that it is expected to take
 

@@ -12,7 +12,7 @@ from scipy.optimize import OptimizeResult
 from scipy.optimize import minimize as scipy_minimize
 
 from ocp.blas_threads import threads_for
-from peers.cases import Array, Case, Run, plain_network
+from timing.cases import Array, Case, Run, plain_network
 
 GAP = 1e-8  # relative, to the optimum that a run approaches
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)  # of Adam and SGD

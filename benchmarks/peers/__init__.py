@@ -1,1 +1,0 @@
-"""What our solver is timed beside."""
