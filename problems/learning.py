@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import casadi as ca
@@ -43,6 +43,7 @@ from ocp import (
 from ocp.condensing import linearize
 from ocp.runge_kutta import combine
 from problems.datasets import Dataset
+from problems.known_stages import with_known_stages
 from problems.layer import Layer
 from problems.losses import DISTANCE, DISTANCE_ON_THE_LINE, SQUARED, Loss
 from problems.moving_grid import MovingGrid
@@ -447,7 +448,16 @@ class LearningProblem:
     def _stages(self, pins: bool) -> StagedProblem:
         if not self.is_still:
             return stage_network(self, pins)
-        return discretize(self.control_problem(pins), self.grid, self.scheme, self.substeps)
+
+        def build() -> StagedProblem:
+            return discretize(self.control_problem(pins), self.grid, self.scheme, self.substeps)
+
+        if self.fixed_readout is not None:
+            return build()
+        settings = (getattr(self, part.name) for part in fields(self) if part.name != "dataset")
+        structure = (*settings, *self.dataset.inputs.shape, self.outputs, pins)
+        start = self.pad(self.dataset.inputs)
+        return with_known_stages(structure, start, self.member_data, build)
 
     @cached_property
     def staged(self) -> StagedProblem:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
 
 import casadi as ca
@@ -120,7 +120,7 @@ class VectorField:
     lipschitz: Callable[[Mapping[str, NDArray], float], float]
     needs_hidden: bool = False
     is_linear_in_control: bool = False
-    axes: Mapping[str, tuple[str, ...]] | None = None
+    axes: Mapping[str, tuple[str, ...]] | None = field(default=None, hash=False)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         return reduced(self, globals(), protocol)

@@ -25,7 +25,9 @@ from oracle import (
 from scipy.linalg import expm  # type: ignore[import-untyped,unused-ignore]
 
 from ocp import EULER, HEUN, MIDPOINT, RK4, rollout
+from ocp.condensing import linearize
 from problems.datasets import Dataset
+from problems.known_stages import forget
 from problems.learning import LearningProblem
 from problems.losses import (
     CROSS_ENTROPY,
@@ -486,3 +488,35 @@ def test_two_ones_in_a_row_are_not_one_hot() -> None:
     dataset = Dataset("two", np.ones((1, 2)), np.ones((1, 2)))
     with pytest.raises(ValueError, match="one class per row"):
         LearningProblem(dataset, loss=CROSS_ENTROPY)
+
+
+def test_problems_that_differ_in_their_samples_alone_share_their_stages():
+    first = LearningProblem(random_dataset(SQUARED, seed=0), layers=3)
+    second = LearningProblem(random_dataset(SQUARED, seed=1), layers=3)
+    assert first.staged.stages is second.staged.stages
+    np.testing.assert_array_equal(second.staged.initial_state, second.dataset.inputs)
+    np.testing.assert_array_equal(second.staged.data, second.member_data)
+    u = np.random.default_rng(0).standard_normal(second.staged.decision_size)
+    forget()
+    alone = LearningProblem(second.dataset, layers=3)
+    assert alone.staged.stages is not second.staged.stages
+    costs = [linearize(p.staged, rollout(p.staged, u)).objective for p in (second, alone)]
+    assert costs[0] == costs[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight_decay": 0.5},
+        {"activation": RELU},
+        {"scheme": HEUN},
+        {"horizon": 2.0},
+        {"loss": DISTANCE},
+        {"dataset": random_dataset(SQUARED, samples=5)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_problems_that_differ_in_more_have_stages_of_their_own(change):
+    first = LearningProblem(random_dataset(SQUARED), layers=3)
+    second = replace(first, **change)
+    assert first.staged.stages is not second.staged.stages
