@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.linalg.lapack import dtrtrs
 
 from ocp.stages import Array
 
@@ -26,6 +27,60 @@ ROUNDING = 1e-15  # of the cost, relative: a change below this is none
 FLAT = 1e-10  # of the cost, relative: of a smaller expected change the slopes tell more
 
 Evaluation = Callable[[Array], tuple[float, Array]]
+
+
+@dataclass
+class Pairs:
+    """Steps s_i and changes y_i of the gradient, the oldest first, and their products s_i . y_j.
+
+    With R the upper triangle of the products and D its diagonal, both recursions of algorithm 7.4,
+    which are sums over the pairs one after the other, are triangular systems:
+
+        R a = S d,    r = H_0 (d - Y^T a),    R^T c = D a - Y r,    H d = r + S^T c.
+
+    Args:
+        size: of the point.
+    """
+
+    size: int
+    count: int = 0
+    _steps: Array = field(init=False)
+    _changes: Array = field(init=False)
+    _products: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._steps, self._changes = np.empty((2, MEMORY, self.size))
+        self._products = np.zeros((MEMORY, MEMORY))
+
+    def add(self, step: Array, change: Array) -> None:
+        """Remember one more pair, in place of the oldest one if there are MEMORY."""
+        if self.count == MEMORY:
+            for kept in (self._steps, self._changes):
+                kept[:-1] = kept[1:]
+            self._products[:-1, :-1] = self._products[1:, 1:]
+            self.count -= 1
+        last, self.count = self.count, self.count + 1
+        self._steps[last], self._changes[last] = step, change
+        self._products[: self.count, last] = self._steps[: self.count] @ change
+
+    def clear(self) -> None:
+        """Forget all pairs."""
+        self.count = 0
+
+    def product(self, vector: Array, metric: Callable[[Array], Array] | None) -> Array:
+        """H times a vector, for the metric H_0, or for the last pair's multiple of the identity."""
+        if not self.count:
+            return vector if metric is None else metric(vector)
+        steps, changes = self._steps[: self.count], self._changes[: self.count]
+        products = self._products[: self.count, : self.count]
+        weights = dtrtrs(products, steps @ vector)[0]
+        rest = vector - weights @ changes
+        if metric is None:
+            rest *= products[-1, -1] / float(changes[-1] @ changes[-1])
+        else:
+            rest = metric(rest)
+        right = np.diagonal(products) * weights - changes @ rest
+        return np.asarray(rest + dtrtrs(products, right, trans=1)[0] @ steps)
 
 
 @dataclass
@@ -46,8 +101,10 @@ class QuasiNewton:
     metric: Callable[[Array], Array] | None = None
     iterations: int = 0
     evaluations: int = 0
-    _steps: list[Array] = field(default_factory=list)
-    _changes: list[Array] = field(default_factory=list)
+    _pairs: Pairs = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._pairs = Pairs(self.point.size)
 
     @classmethod
     def start(cls, evaluate: Evaluation, point: Array) -> QuasiNewton:
@@ -61,52 +118,28 @@ class QuasiNewton:
 
     def iterate(self) -> bool:
         """One step; False if none lowers the cost any more."""
-        direction = self._direction()
+        direction = -self._pairs.product(self.gradient, self.metric)
         slope = float(self.gradient @ direction)
         if not slope < 0:
-            self._steps.clear()
-            self._changes.clear()
-            direction = self._direction()
+            self._pairs.clear()
+            direction = -self._pairs.product(self.gradient, self.metric)
             slope = float(self.gradient @ direction)
-        if not self._steps and self.metric is None:
+        if not self._pairs.count and self.metric is None:
             direction = direction / max(1.0, float(np.linalg.norm(self.gradient)))
             slope = float(self.gradient @ direction)
         found = self._search(direction, slope)
         self.iterations += 1
         if found is None:
-            if not self._steps:
+            if not self._pairs.count:
                 return False
-            self._steps.clear()
-            self._changes.clear()
+            self._pairs.clear()
             return True
         length, cost, gradient = found
         step, change = length * direction, gradient - self.gradient
         if step @ change > 1e-12 * float(change @ change) ** 0.5 * float(step @ step) ** 0.5:
-            self._steps.append(step)
-            self._changes.append(change)
-            del self._steps[:-MEMORY], self._changes[:-MEMORY]
+            self._pairs.add(step, change)
         self.point, self.cost, self.gradient = self.point + step, cost, gradient
         return True
-
-    def _direction(self) -> Array:
-        direction = -self.gradient
-        if not self._steps:
-            return direction if self.metric is None else self.metric(direction)
-        products = [float(s @ y) for s, y in zip(self._steps, self._changes, strict=True)]
-        pairs = list(zip(self._steps, self._changes, products, strict=True))
-        weights = []
-        for s, y, product in reversed(pairs):
-            weight = float(s @ direction) / product
-            weights.append(weight)
-            direction -= weight * y
-        if self.metric is None:
-            y = self._changes[-1]
-            direction *= products[-1] / float(y @ y)
-        else:
-            direction = self.metric(direction)
-        for (s, y, product), weight in zip(pairs, reversed(weights), strict=True):
-            direction += (weight - float(y @ direction) / product) * s
-        return direction
 
     def _search(self, direction: Array, slope: float) -> tuple[float, float, Array] | None:
         """Step length, cost and gradient that satisfy the Wolfe conditions, or None.
