@@ -6,11 +6,12 @@ component of the state, or on none, and no component enters two of them,
     costate before = R^T costate + phi'(x) * (W costate) + slope of the stage's own cost:
 
 an elementwise product. Layers of few samples cost the calls, not the arithmetic, so the calls are
-few: the sweep forwards is three of them a layer (phi, W^T phi, the sum), and so is the one
-backwards; the derivatives of phi, the costs and the slopes in the controls are taken for all layers
-at once. The calls write into arrays that are laid out once: every layer has a row for each value
-that is computed on the way to its features, and its successor is written where the next one reads
-it. Factors of features that depend on a layer's constants alone, such as its step, go into W.
+few: the sweep forwards is two of them a layer (phi, the successor), and the one backwards three;
+the derivatives of phi, the costs and the slopes in the controls are taken for all layers at once.
+The calls write into arrays that are laid out once: every layer has a row for each value that is
+computed on the way to its features, and its successor is written where the next one reads it. The
+state's rows follow those of the features, so that (W^T, R) (phi, x) is one product. Factors of
+features that depend on a layer's constants alone, such as its step, go into W.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class AffineChain:
         self._work = np.zeros((self.length + 1, layout.rows, members))
         self._work[:, n:q] = 1.0
         self._single = np.zeros((self.length, layout.shared_rows, 1))
-        self._weights = np.zeros((self.length, q, after))
+        self._weights = np.zeros((self.length, q + n, after))
+        self._weights[:, q:] = np.eye(n) if form.linear is None else form.linear.T
         self._last = self._work[-1, layout.state] if after == n else np.zeros((after, members))
         self._single[:, layout.constants[0], 0] = layout.constants[1]
         self._load(layout, 2, constants)
@@ -89,18 +91,11 @@ class AffineChain:
 
     def _bind_forward(self, own: list[list[Call]]) -> list[Call]:
         """The calls of a sweep forwards, with those that lead to the features of every layer."""
-        layout, linear, q = self._layout, self.form.linear, self.form.position.size
-        calls: list[Call] = []
+        state, calls = self._layout.state, []
         for k in range(self.length):
-            state, psi = self._work[k, layout.state], self._work[k, :q]
-            following = self._work[k + 1, layout.state] if k + 1 < self.length else self._last
+            following = self._work[k + 1, state] if k + 1 < self.length else self._last
             calls += own[k]
-            calls.append((np.matmul, (self._weights[k].T, psi, following)))
-            if linear is not None:
-                moved = np.empty_like(following)
-                calls.append((np.matmul, (linear, state, moved)))
-                state = moved
-            calls.append((np.add, (following, state, following)))
+            calls.append((np.matmul, (self._weights[k].T, self._work[k, : state.stop], following)))
         return calls
 
     def _load(self, layout: Layout, which: int, values: Array) -> None:
@@ -118,11 +113,12 @@ class AffineChain:
             data: (data, M).
             controls: (L, m).
         """
-        layout, (length, q, after) = self._layout, self._weights.shape
+        layout, length, q = self._layout, self.length, self.form.position.size
+        after = self._weights.shape[2]
         self._load(layout, 1, data)
         entries = controls[:, self._entry_controls] * self._gains
         flat = np.bincount(self._weight_places, entries.ravel(), length * q * after)
-        self._weights[...] = flat.reshape(length, q, after)
+        self._weights[:, :q] = flat.reshape(length, q, after)
         self.states[0] = start
         _run(self._forward)
         cost = 0.0
@@ -172,7 +168,7 @@ class AffineChain:
 
     def control_slopes(self, after: Array) -> Array:
         """Slopes in the controls, (L, m), summed over the members, for costates (L, n+, M)."""
-        length, q, _ = self._weights.shape
+        length, q = self.length, self.form.position.size
         products = np.matmul(self._work[:-1, :q], after.transpose(0, 2, 1))
         entries = products[:, self._features, self._rows] * self._gains
         targets = self._entry_controls + self.size * np.arange(length)[:, None]
