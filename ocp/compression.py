@@ -203,6 +203,10 @@ class CompressedCurvature:
         """By factorisations."""
         return trust_region_step(self, gradient, radius, convex_only)
 
+    def inverse(self) -> Solver | None:
+        """By Cholesky."""
+        return self.factorize(0.0)
+
     def is_positive(self) -> bool:
         """By Cholesky."""
         return self.factorize(0.0) is not None

@@ -169,12 +169,12 @@ class GaussNewton:
         staged = reduced.staged
         if any(stage.function.patterns[1].size for stage in staged.stages[:-1]):
             return False
-        if any(np.diff(f.patterns[2], axis=0).any() for f, _, _ in reduced.shared):
+        if not reduced.shared.are_separable:
             return False
         rank = np.unique(np.concatenate(staged.stages[-1].function.patterns[2])).size
         if not rank or (rank + 1) * staged.members * reduced.size > MOST_ENTRIES:
             return False
-        if (reduced.shared_curvature(np.zeros(reduced.size)) <= 0.0).any():
+        if (reduced.shared.curvature(np.zeros(reduced.size)) <= 0.0).any():
             return False
         small, large = sorted((rank * staged.members, reduced.size))
         gradient = sum(
@@ -275,13 +275,12 @@ class GaussNewton:
         seeds[self._components, :-1] = factors
         seeds[:, -1] = slopes
         pulled = self.reduced.pull_back(decisions, seeds)
-        gradient = pulled[:, -1].sum(axis=1)
-        self.reduced.add_shared_gradient(gradient, decisions)
+        gradient = pulled[:, -1].sum(axis=1) + self.reduced.shared.cost_and_gradient(decisions)[1]
         jacobian = pulled[:, :-1].reshape(len(gradient), -1)
         return _Expansion(
             point,
             factors,
-            GaussNewtonMatrix.of(jacobian, self.reduced.shared_curvature(decisions)),
+            GaussNewtonMatrix.of(jacobian, self.reduced.shared.curvature(decisions)),
             gradient,
             float(np.abs(gradient).max()) / self.reduced.gradient_scale(decisions, gradient),
         )

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ocp.condensing import Linearization, Multipliers
 from ocp.reduced_hessian import shared_hessians
 from ocp.stages import Array
-from ocp.trust_region import Step, to_boundary
+from ocp.trust_region import Solver, Step, to_boundary
 
 FORCING = 1e-3  # residual, relative to the gradient, at which conjugate gradients stop
 MOST_PRODUCTS = 2000  # in one step
@@ -100,6 +100,10 @@ class ProductCurvature:
         for index, second in self._shared:
             result[index] += second @ whole[index]
         return result[self.free]
+
+    def inverse(self) -> Solver | None:
+        """None: it would take a sequence of products."""
+        return None
 
     def is_positive(self) -> bool:
         """Not known without a factorisation; the certificate tests it."""

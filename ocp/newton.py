@@ -31,8 +31,9 @@ from ocp.descent import QuasiNewton
 from ocp.gauss_newton import GaussNewton
 from ocp.interrupt import Request, interruptible
 from ocp.nlp import Iteration, NLPResult, Progress, Status
-from ocp.reduced import Reduced, subsample
+from ocp.reduced import Reduced
 from ocp.stages import Array, StagedProblem
+from ocp.subsample import subsample
 from ocp.trajectory import decision_bounds
 from ocp.trust_region import Model, Step
 
@@ -43,14 +44,16 @@ TURN = 3.0  # cost of the first turn, in units of a second-order step; each one 
 CONTRACTION = 0.3  # of the gradient, that a second-order step must reach to be followed by another
 WARM = 1e-3  # gradient, relative, below which a start is near a minimum already
 SAMPLE_RATIO = 8  # between the numbers of members of neighbouring levels
-LEAST_SAMPLE = 1000  # members in the first level
+LEAST_SAMPLE = 100  # members in the first level, which has no fewer than there are decisions
+FAR = 0.5  # gradient, relative, up to which a start is not led away from by a part of the members
+METRIC_GRADIENTS = 100.0  # that the Hessian of a level may cost, to be the metric of the next one
 SAMPLE_TOLERANCE = 1e-5  # of the levels before the last
 ACCEPT, SHRINK, EXPAND = 1e-4, 0.25, 0.75  # ratios of actual to expected reduction
 ROUNDING = 1e-14  # of the cost, relative
 STALLED = 3  # second-order steps without progress before giving up
 VALLEY_TURN = 10  # iterations of the quasi-Newton descent before that of `gauss_newton`
 VALLEY_ENDS = (1e-2, 1e-3, 1e-4)  # gradients, relative, where the metric is tried for the rest
-FINISH_TURN, FINISH_CONTRACTION = 10, 0.03  # iterations with it, and what they must do to gradients
+FINISH_TURN, FINISH_CONTRACTION = 5, 0.35  # iterations with it, and what they must do to gradients
 
 Metric = Callable[[Array], Array]  # product with what is close to the inverse Hessian
 MakeModel = Callable[[Linearization, tuple[Array, ...], Multipliers, NDArray[np.bool_]], Model]
@@ -169,10 +172,10 @@ def minimize(
     return watch.result(run.decisions, status)
 
 
-def sample_sizes(members: int) -> list[int]:
+def sample_sizes(members: int, decisions: int) -> list[int]:
     """Numbers of members of the levels, the last one being all."""
-    sizes = [members]
-    while sizes[0] >= SAMPLE_RATIO * LEAST_SAMPLE:
+    sizes, least = [members], max(LEAST_SAMPLE, decisions)
+    while sizes[0] >= SAMPLE_RATIO * least:
         sizes.insert(0, sizes[0] // SAMPLE_RATIO)
     return sizes
 
@@ -220,7 +223,7 @@ class _Run:
     def solve(self, tolerance: float, leave: bool) -> Status:
         """All levels, the smallest first; why it ended."""
         everything = self.reduced
-        sizes = sample_sizes(everything.staged.members)
+        sizes = sample_sizes(everything.staged.members, everything.size)
         try:
             start = self._descent()
             if not (np.isfinite(start.cost) and np.isfinite(start.gradient).all()):
@@ -228,14 +231,15 @@ class _Run:
             self.watch.check(start.cost)
             if leave and not self.is_bounded:
                 return self._in_turns(tolerance, near=True)
-            if len(sizes) == 1 or self._is_near(start):
+            if len(sizes) == 1 or self._is_near(start, FAR):
                 return self._level(start, tolerance, None)[0]
             metric = None
             order = np.random.default_rng(0).permutation(sizes[-1])
             for size, following in pairwise(sizes):
                 part = subsample(everything.staged, np.sort(order[:size]))
-                self.reduced = Reduced(part).with_sweeps_of(everything)
+                self.reduced = Reduced(part)
                 _, found = self._level(self._descent(), SAMPLE_TOLERANCE, metric)
+                found = self._inverse_hessian() or found
                 metric = found and partial(_scaled, found, size / following)
             self.reduced = everything
             return self._level(self._descent(), tolerance, metric)[0]
@@ -246,10 +250,10 @@ class _Run:
         """A quasi-Newton descent at the decisions."""
         return QuasiNewton.start(self.reduced.cost_and_gradient, self.decisions)
 
-    def _is_near(self, here: QuasiNewton) -> bool:
+    def _is_near(self, here: QuasiNewton, share: float = WARM) -> bool:
         """Whether a minimum is near, by the size of the gradient."""
         scale = self.reduced.gradient_scale(here.point, here.gradient)
-        return bool(np.abs(here.gradient).max(initial=0.0) <= WARM * scale)
+        return bool(np.abs(here.gradient).max(initial=0.0) <= share * scale)
 
     def _level(
         self, here: QuasiNewton, tolerance: float, metric: Metric | None
@@ -281,6 +285,15 @@ class _Run:
             return self._in_turns(tolerance, near=False), None
         return self._in_turns(tolerance, near=True), metric
 
+    def _inverse_hessian(self) -> Metric | None:
+        """Product with it, if it is a metric and costs little beside the next level."""
+        if self.is_bounded or self.step_gradients > METRIC_GRADIENTS:
+            return None
+        here = self._point(self.decisions)
+        assert here.linearization is not None
+        model = self.model(here.linearization, here.costates, here.multipliers, here.free)
+        return model.inverse()
+
     def _with_bounds(self, tolerance: float) -> Status:
         """By Newton's method alone."""
         found, settled = self._newton(self._point(self.decisions), tolerance, patient=True)
@@ -305,6 +318,7 @@ class _Run:
         while quasi.iterations < VALLEY_TURN and self._advance(quasi):
             pass
         valley = GaussNewton(self.reduced, quasi.point)
+        yield valley
         for end in VALLEY_ENDS:
             while valley.relative > end and self._advance(valley):
                 pass

@@ -10,19 +10,19 @@ order step and the certificate need.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from weakref import WeakKeyDictionary
 
 import casadi as ca
 import numpy as np
-from numpy.typing import NDArray
 
 from ocp.affine import NO_COST, AffineStage
 from ocp.affine_chain import AffineChain
 from ocp.chain import Chain
-from ocp.stages import Array, Rows, SharedTerm, StagedProblem, StageFunction
+from ocp.shared_terms import SharedTerms
+from ocp.stages import Array, StagedProblem, StageFunction
 from ocp.trajectory import Trajectory, split_decisions
 from ocp.vectorize import CALL_NS, LOOP_NS, Vectorized
 
@@ -49,6 +49,14 @@ class Sweep:
     step: Vectorized
     pull: Vectorized
     affine: AffineStage | None
+
+    @classmethod
+    def known(cls, function: StageFunction, n: int, m: int, data: int) -> Sweep:
+        """The one that was made before, as long as the stage function lives."""
+        kept = _SWEEPS.setdefault(function, {})
+        if (n, m, data) not in kept:
+            kept[n, m, data] = cls.of(function, n, m, data)
+        return kept[n, m, data]
 
     @classmethod
     def of(cls, function: StageFunction, n: int, m: int, data: int) -> Sweep:
@@ -85,6 +93,9 @@ class Sweep:
         return products < LOOP_NS * operations * members
 
 
+_SWEEPS: WeakKeyDictionary[StageFunction, dict[tuple[int, int, int], Sweep]] = WeakKeyDictionary()
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """Neighbouring stages start, ..., stop - 1 that are run together.
@@ -110,16 +121,11 @@ class Reduced:
     """
 
     staged: StagedProblem
-    _sweeps: dict[int, Sweep] = field(default_factory=dict, repr=False)
     _known_runs: dict[int, list[Run]] = field(default_factory=dict, init=False, repr=False)
 
     def _sweep(self, k: int) -> Sweep:
-        stage = self.staged.stages[k]
-        key = id(stage.function)
-        if key not in self._sweeps:
-            data = self.staged.data.shape[1]
-            self._sweeps[key] = Sweep.of(stage.function, stage.state_size, stage.control_size, data)
-        return self._sweeps[key]
+        stage, data = self.staged.stages[k], self.staged.data.shape[1]
+        return Sweep.known(stage.function, stage.state_size, stage.control_size, data)
 
     @cached_property
     def _data(self) -> Array:
@@ -130,28 +136,18 @@ class Reduced:
         return [stage.constants[:, None] for stage in self.staged.stages]
 
     @cached_property
-    def shared(self) -> list[tuple[StageFunction, NDArray[np.intp], Array]]:
-        """Functions of shared terms, positions (nv, M) of their unknowns, constants (ng, M)."""
-        groups: dict[int, list[SharedTerm]] = {}
-        for term in self.staged.shared:
-            groups.setdefault(id(term.function), []).append(term)
-        return [
-            (
-                terms[0].function,
-                np.column_stack([self.staged.shared_index(term) for term in terms]),
-                np.column_stack([term.constants for term in terms]),
-            )
-            for terms in groups.values()
-        ]
+    def shared(self) -> SharedTerms:
+        """The terms of the controls alone."""
+        return SharedTerms(self.staged)
+
+    @cached_property
+    def _start(self) -> Array:
+        return np.ascontiguousarray(self.staged.initial_state.T)
 
     @property
     def size(self) -> int:
         """Number of decisions."""
         return self.staged.decision_size
-
-    def with_sweeps_of(self, other: Reduced) -> Reduced:
-        """The same problem, with the functions of another one that has the same stages."""
-        return replace(self, _sweeps=other._sweeps)
 
     def _blocks(self) -> list[slice]:
         members = self.staged.members
@@ -199,7 +195,7 @@ class Reduced:
     def ends(self, decisions: Array) -> tuple[Array, float]:
         """The last states of all members, (n, N), and the total cost."""
         states, cost = self._forward(decisions, slice(0, self.staged.members))
-        return states[-1], cost + self._shared_cost(decisions)
+        return states[-1], cost + self.shared.cost(decisions)
 
     def pull_back(self, decisions: Array, slopes: Array) -> Array:
         """Derivatives in the decisions of functions of each member's last state and of p.
@@ -251,7 +247,7 @@ class Reduced:
         They are good until the next sweep. Features and weights of single stages by matrix products
         are put into `features`.
         """
-        states, cost = [np.ascontiguousarray(self.staged.initial_state[members].T)], 0.0
+        states, cost = [self._start[:, members]], 0.0
         parameters = decisions[self.staged.parameter_slice]
         for run in self._runs(members.stop - members.start):
             if isinstance(run.way, AffineChain):
@@ -285,11 +281,7 @@ class Reduced:
     def cost(self, decisions: Array) -> float:
         """Total cost."""
         total = sum(self._forward(decisions, members)[1] for members in self._blocks())
-        return total + self._shared_cost(decisions)
-
-    def _shared_cost(self, decisions: Array) -> float:
-        values = [f.values(decisions[index], g)[1] for f, index, g in self.shared]
-        return float(sum(cost.sum() for cost in values))
+        return total + self.shared.cost(decisions)
 
     def trajectory(self, decisions: Array) -> Trajectory:
         """The states that the decisions lead to."""
@@ -302,7 +294,8 @@ class Reduced:
 
     def cost_and_gradient(self, decisions: Array) -> tuple[float, Array]:
         """Total cost and its gradient in (u^0, ..., u^{K-1}, p)."""
-        staged, gradient, total = self.staged, np.zeros(self.size), 0.0
+        staged = self.staged
+        total, gradient = self.shared.cost_and_gradient(decisions)
         parameters = decisions[staged.parameter_slice]
         for members in self._blocks():
             features: dict[int, tuple[Array, Array, Array, Array]] = {}
@@ -334,23 +327,7 @@ class Reduced:
                 m, sums = staged.stages[k].control_size, slopes.sum(axis=1)
                 gradient[staged.control_slices[k]] += sums[:m]
                 gradient[staged.parameter_slice] += sums[m:]
-        self.add_shared_gradient(gradient, decisions)
-        return total + self._shared_cost(decisions), gradient
-
-    def add_shared_gradient(self, gradient: Array, decisions: Array) -> None:
-        """Add the derivatives of the shared terms."""
-        for function, index, constants in self.shared:
-            slopes = function.derivatives(decisions[index], constants)[1]
-            np.add.at(gradient, index, slopes.T)
-
-    def shared_curvature(self, decisions: Array) -> Array:
-        """Diagonal of the Hessian of the shared terms, (decisions,)."""
-        diagonal = np.zeros(self.size)
-        for function, index, constants in self.shared:
-            none = np.zeros((function.row_count, index.shape[1]))
-            second = function.hessians(decisions[index], constants, none)
-            np.add.at(diagonal, index, np.diagonal(second, axis1=1, axis2=2).T)
-        return diagonal
+        return total, gradient
 
     def gradient_scale(self, decisions: Array, gradient: Array) -> float:
         """Size of what cancels in a gradient: of the members and of the shared terms.
@@ -358,42 +335,8 @@ class Reduced:
         At least what a change of the decisions by their own size, or by 1, changes in the gradient
         of the shared terms: where the members' cost vanishes at no control, there is nothing else.
         """
-        shared = np.zeros_like(gradient)
-        self.add_shared_gradient(shared, decisions)
+        _, shared = self.shared.cost_and_gradient(decisions)
         largest = max(1.0, float(np.abs(decisions).max(initial=0.0)))
-        floor = largest * float(self.shared_curvature(decisions).min(initial=np.inf))
+        floor = largest * float(self.shared.curvature(decisions).min(initial=np.inf))
         parts = (np.abs(gradient - shared).max(initial=0.0), np.abs(shared).max(initial=0.0), floor)
         return float(max(parts)) or 1.0
-
-
-def subsample(staged: StagedProblem, members: Sequence[int] | Array) -> StagedProblem:
-    """The problem of some of its members, in units of their share of all.
-
-    Shared terms are scaled by (number of these members) / (number of all), so that the optimum is
-    near that of all members if these represent them.
-    """
-    chosen = np.asarray(members, dtype=int)
-    share = chosen.size / staged.members
-    functions: dict[int, StageFunction] = {}
-    terms = []
-    for term in staged.shared:
-        key = id(term.function)
-        if key not in functions:
-            functions[key] = _scaled(term.function, share)
-        rows = Rows(term.rows.names, term.rows.lower, term.rows.upper, share * term.rows.weight)
-        terms.append(replace(term, function=functions[key], rows=rows))
-    return replace(
-        staged,
-        shared=tuple(terms),
-        initial_state=staged.initial_state[chosen],
-        data=staged.data[chosen],
-    )
-
-
-def _scaled(function: StageFunction, factor: float) -> StageFunction:
-    """The same function with its cost times a factor."""
-    f = function.function
-    v, g = ca.SX.sym("v", f.size1_in(0)), ca.SX.sym("g", f.size1_in(1))
-    successor, cost, rows, equations = f(v, g)
-    scaled = [ca.densify(e) for e in (successor, factor * cost, rows, equations)]
-    return StageFunction(ca.Function(f.name(), [v, g], scaled), function.local)

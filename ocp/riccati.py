@@ -174,6 +174,10 @@ class RiccatiCurvature:
         """By factorisations."""
         return trust_region_step(self, gradient, radius, convex_only)
 
+    def inverse(self) -> Solver | None:
+        """By the recursion."""
+        return self.factorize(0.0)
+
     def is_positive(self) -> bool:
         """By the pivots."""
         return self.pivots(0.0) is not None

@@ -37,6 +37,9 @@ class Model(Protocol):
     def step(self, gradient: Array, radius: float, convex_only: bool) -> Step | None:
         """Minimiser of the model; None if only a convex one is wanted and it is not."""
 
+    def inverse(self) -> Solver | None:
+        """Product with the inverse, if H is positive definite and that costs few gradients."""
+
     def is_positive(self) -> bool:
         """Whether H is positive definite, as far as that can be told."""
 
@@ -94,6 +97,10 @@ class DenseCurvature:
     def step(self, gradient: Array, radius: float, convex_only: bool) -> Step | None:
         """By factorisations."""
         return trust_region_step(self, gradient, radius, convex_only)
+
+    def inverse(self) -> Solver | None:
+        """By Cholesky."""
+        return self.factorize(0.0)
 
     def is_positive(self) -> bool:
         """By Cholesky."""

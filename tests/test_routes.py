@@ -7,6 +7,7 @@ import pytest
 
 from ocp import Method, SolveOptions, Status, rollout, solve_staged
 from ocp.method import choose
+from ocp.newton import sample_sizes
 from problems.datasets import encode, load, standardize
 from problems.interpolation import minimal_norm
 from problems.learning import LearningProblem
@@ -107,6 +108,23 @@ def test_many_members_are_solved_by_way_of_a_part_of_them():
     assert found.status is Status.SOLVED
     reference = solve_staged(problem.staged, found.trajectory, by(Method.SHOOTING))
     assert found.objective == pytest.approx(reference.objective, rel=SAME)
+
+
+def test_samples_of_the_members_are_no_smaller_than_the_number_of_decisions():
+    assert sample_sizes(10_000, 120) == [156, 1250, 10_000]
+    assert sample_sizes(1000, 120) == [125, 1000]
+    assert sample_sizes(1000, 130) == [1000]
+    assert sample_sizes(800, 10) == [100, 800]
+
+
+def test_a_start_near_a_minimum_is_not_led_away_by_a_part_of_the_members(monkeypatch):
+    problem = learning_problem(samples=800, layers=4)
+    first = solve_staged(problem.staged, start_of(problem), by(Method.CONDENSED))
+    near = first.trajectory.decisions * 1.001
+    monkeypatch.setattr("ocp.newton.subsample", None)
+    found = solve_staged(problem.staged, rollout(problem.staged, near), by(Method.CONDENSED))
+    assert found.status is Status.SOLVED
+    assert found.objective == pytest.approx(first.objective, rel=SAME)
 
 
 @pytest.mark.parametrize(
