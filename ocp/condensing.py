@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,7 +35,8 @@ class StageValues:
         cost: (M,).
         rows: (M, r).
         equations: (M, z), zero where the local unknowns are right.
-        jacobian: (M, n+ + r, unknowns) of (successor, rows), local unknowns eliminated.
+        jacobian: (M, n+ + r, unknowns) of (successor, rows), local unknowns eliminated; a view of
+            an array that has the members last, where there are none.
         gradient: (M, unknowns) of the cost, likewise.
         bounds: of the rows.
     """
@@ -70,6 +72,8 @@ class StageValues:
     @property
     def penalty(self) -> float:
         """Cost of violating the soft rows."""
+        if not self.bounds.weight.size:
+            return 0.0
         soft = np.isfinite(self.bounds.weight)
         return float((np.abs(self.violation[:, soft]) * self.bounds.weight[soft]).sum())
 
@@ -83,14 +87,16 @@ class Linearization:
         trajectory: where; its states need not follow from its controls.
         stages: values of the K+1 stages.
         shared: values of the shared terms, each of one column.
+        arrays: values and derivatives as they were evaluated, of several stages each.
     """
 
     staged: StagedProblem
     trajectory: Trajectory
     stages: tuple[StageValues, ...]
     shared: tuple[StageValues, ...]
+    arrays: tuple[Array, ...]
 
-    @property
+    @cached_property
     def objective(self) -> float:
         """Total cost, penalties of soft rows included."""
         return float(sum(v.cost.sum() + v.penalty for v in (*self.stages, *self.shared)))
@@ -102,17 +108,14 @@ def linearize(staged: StagedProblem, trajectory: Trajectory) -> Linearization:
     Stages of one function are evaluated together, as many as CALL_COLUMNS members in all.
     """
     stages: dict[int, StageValues] = {}
-    together = max(CALL_COLUMNS // max(staged.members, 1), 1)
-    groups_of_stages = [
-        group[start : start + together]
-        for group in staged.batches()
-        for start in range(0, len(group), together)
-    ]
-    for group in groups_of_stages:
+    arrays: list[Array] = []
+    for group in staged.batches(CALL_COLUMNS):
         v = np.hstack([_unknowns(staged, trajectory, k) for k in group])
         g = np.hstack([staged.given(k) for k in group])
         bounds = [staged.stages[k].rows for k in group]
-        parts = _evaluate(staged.stages[group[0]].function, v, g, bounds, staged.members)
+        function, members = staged.stages[group[0]].function, staged.members
+        parts, evaluated = _evaluate(function, v, g, bounds, members)
+        arrays += evaluated
         stages.update(zip(group, parts, strict=True))
     shared: dict[int, StageValues] = {}
     groups: dict[int, list[int]] = {}
@@ -123,13 +126,15 @@ def linearize(staged: StagedProblem, trajectory: Trajectory) -> Linearization:
         terms = [staged.shared[s] for s in indices]
         v = np.column_stack([decisions[staged.shared_index(term)] for term in terms])
         g = np.column_stack([term.constants for term in terms])
-        parts = _evaluate(terms[0].function, v, g, [term.rows for term in terms], 1)
+        parts, evaluated = _evaluate(terms[0].function, v, g, [term.rows for term in terms], 1)
+        arrays += evaluated
         shared.update(zip(indices, parts, strict=True))
     return Linearization(
         staged,
         trajectory,
         tuple(stages[k] for k in range(len(staged.stages))),
         tuple(shared[s] for s in range(len(staged.shared))),
+        tuple(arrays),
     )
 
 
@@ -141,26 +146,16 @@ def _unknowns(staged: StagedProblem, trajectory: Trajectory, k: int) -> Array:
 
 def _evaluate(
     function: StageFunction, v: Array, g: Array, bounds: Sequence[Rows], columns: int
-) -> list[StageValues]:
-    """Values of neighbouring groups of that many columns."""
-    successor, cost, rows, equations = function.values(v, g)
-    jacobian, gradient = function.derivatives(v, g)
-    slices = [slice(b * columns, (b + 1) * columns) for b in range(len(bounds))]
-    return [
-        StageValues(
-            function,
-            v[:, s],
-            g[:, s],
-            successor.T[s],
-            cost[s],
-            rows.T[s],
-            equations.T[s],
-            jacobian[s],
-            gradient[s],
-            bounds[b],
-        )
-        for b, s in enumerate(slices)
-    ]
+) -> tuple[list[StageValues], tuple[Array, ...]]:
+    """Values of neighbouring groups of that many columns, and the arrays that they are parts of."""
+    evaluated = function.linearized(v, g)
+    successor, cost, rows, equations, jacobian, gradient = evaluated
+    found = []
+    for b, own in enumerate(bounds):
+        s = slice(b * columns, (b + 1) * columns)
+        parts = (successor.T[s], cost[s], rows.T[s], equations.T[s], jacobian[s], gradient[s])
+        found.append(StageValues(function, v[:, s], g[:, s], *parts, own))
+    return found, evaluated
 
 
 def adjoint(
@@ -177,15 +172,20 @@ def adjoint(
     """
     staged = linearization.staged
     costates: list[Array] = []
-    costate = np.zeros((staged.members, 0))
+    costate = np.zeros((0, staged.members))
     for k in range(staged.intervals, -1, -1):
         values, n = linearization.stages[k], staged.stages[k].state_size
-        lagrangian = np.hstack([costate, multipliers[k]])
-        costate = values.gradient[:, :n] + _contract(lagrangian, values.jacobian[:, :, :n])
+        through = _lagrangian(costate, multipliers[k]), values.jacobian[:, :, :n]
+        costate = values.gradient[:, :n].T + np.einsum("am,mab->bm", *through)
         if bound_multipliers is not None:
-            costate = costate + bound_multipliers[k]
-        costates.append(costate)
+            costate += bound_multipliers[k].T
+        costates.append(costate.T)
     return tuple(reversed(costates))
+
+
+def _lagrangian(costate: Array, multipliers: Array) -> Array:
+    """Multipliers of the successor (n+, N) and of the rows (N, r) in one array, (n+ + r, N)."""
+    return np.vstack([costate, multipliers.T]) if multipliers.size else costate
 
 
 def _contract(left: Array, matrices: Array) -> Array:
@@ -213,22 +213,23 @@ def reduced_gradient(
     """Gradient of the Lagrangian in (u^0, ..., u^{K-1}, p), for costates of the stages."""
     staged = linearization.staged
     value, terms, shared = (np.zeros(staged.decision_size) for _ in range(3))
+    parameters = staged.parameter_slice
     for k, values in enumerate(linearization.stages):
         n, m = staged.stages[k].state_size, staged.stages[k].control_size
-        after = costates[k + 1] if k < staged.intervals else np.zeros((staged.members, 0))
-        lagrangian = np.hstack([after, multipliers[k]])
+        after = costates[k + 1].T if k < staged.intervals else np.zeros((0, staged.members))
+        lagrangian = _lagrangian(after, multipliers[k])
+        through = np.einsum("am,mab->ab", lagrangian, values.jacobian[:, :, n:])
         own = values.gradient[:, n:].sum(axis=0)
-        columns = values.jacobian[:, :, n:].transpose(1, 0, 2)
-        through = np.matmul(lagrangian.T[:, None, :], columns)[:, 0, :]
         for total, part in (
             (value, own + through.sum(axis=0)),
             (terms, np.abs(own) + np.abs(through).sum(axis=0)),
         ):
             total[staged.control_slices[k]] += part[:m]
-            total[staged.parameter_slice] += part[m:]
+            total[parameters] += part[m:]
     for s, (term, values) in enumerate(zip(staged.shared, linearization.shared, strict=True)):
-        y = multipliers[len(staged.stages) + s]
-        part = values.gradient[0] + _contract(y, values.row_jacobian)[0]
+        part, y = values.gradient[0], multipliers[len(staged.stages) + s]
+        if y.size:
+            part = part + _contract(y, values.row_jacobian)[0]
         shared[staged.shared_index(term)] += part
     return ReducedGradient(value + shared, terms + np.abs(shared))
 

@@ -40,6 +40,10 @@ class Offender:
 
 def not_finite(linearization: Linearization) -> str | None:
     """Where the model returns a value that is not a finite number, or None."""
+    # A sum is finite only if all its terms are, and quicker to look at; overflow is looked into.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(sum(float(array.sum()) for array in linearization.arrays)):
+            return None
     staged = linearization.staged
     for k, values in enumerate(linearization.stages):
         for i in np.flatnonzero(~_is_finite(values)).tolist():
@@ -64,10 +68,6 @@ def _is_finite(values: StageValues) -> np.ndarray:
     """Of every member, whether all outputs and their derivatives are finite."""
     parts = (values.successor, values.rows, values.jacobian, values.gradient)
     finite = np.isfinite(values.cost)
-    # A sum is finite only if all its terms are, and quicker to look at; overflow is looked into.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(sum(float(part.sum()) for part in parts)) and finite.all():
-            return finite
     for part in parts:
         finite = finite & np.isfinite(part).all(axis=tuple(range(1, part.ndim)))
     return finite
@@ -111,6 +111,8 @@ def offenders(linearization: Linearization) -> list[Offender]:
 
     def add_rows(values: StageValues, layers: str) -> None:
         bounds = values.bounds
+        if not bounds.weight.size:
+            return
         scale = np.maximum(1.0, np.maximum(_finite(bounds.lower), _finite(bounds.upper)))
         for r in np.flatnonzero(np.isinf(bounds.weight)):
             amounts = np.abs(values.violation[:, r])
@@ -141,7 +143,7 @@ def offenders(linearization: Linearization) -> list[Offender]:
     scales = component_sizes(trajectory.states)
     for k, values in enumerate(linearization.stages[:-1]):
         amounts = np.abs(values.successor - trajectory.states[k + 1])
-        for j in np.flatnonzero(amounts.any(axis=0)).tolist():
+        for j in np.flatnonzero(amounts.max(axis=0, initial=0.0)).tolist():
             i, name = int(np.argmax(amounts[:, j])), staged.names.state(j)
             size = amounts[i, j] / scales[k + 1][j]
             add("defect", name, f"defect{_place(staged, k, i, name)}", size, amounts[i, j])

@@ -58,7 +58,7 @@ def add_by_members(upper: Array, block: MemberBlock, direct: list[ByComponent] |
         l_xx, l_xw, l_ww = values.function.hessian_blocks(
             values.unknowns[:, members], values.given[:, members], block.lagrangian(k), n
         )
-        transition = values.transition[members]
+        transition = np.ascontiguousarray(values.transition[members])
         a, bf = transition[:, :, :n], transition[:, :, n:]
         b, f = bf[:, :, :m], bf[:, :, m:]
         # `through` holds W_{k+1} in the columns of the later decisions; those of u^k are empty.

@@ -29,6 +29,26 @@ NEWTON_STEPS = 50  # most steps for the local unknowns of a stage
 NEWTON_TOLERANCE = 1e-14  # relative size of the last step
 
 
+@dataclass(frozen=True)
+class _Derived:
+    """Expressions of a stage function.
+
+    Args:
+        point, weights: symbols (v, g) and (sigma, multipliers).
+        outputs: successor, cost, rows and equations.
+        jacobian: of (successor, rows, equations).
+        slopes: gradient of the cost, a row.
+        hessian: of the Lagrangian, upper triangle.
+    """
+
+    point: tuple[ca.SX, ca.SX]
+    weights: tuple[ca.SX, ca.SX]
+    outputs: tuple[ca.SX, ca.SX, ca.SX, ca.SX]
+    jacobian: ca.SX
+    slopes: ca.SX
+    hessian: ca.SX
+
+
 @dataclass(frozen=True, eq=False)
 class StageFunction:
     """What happens in one stage to one member: (v, g) -> (successor, cost, rows, equations).
@@ -106,50 +126,57 @@ class StageFunction:
         """Number of constraint rows."""
         return int(self.function.size1_out(2))
 
-    def _lagrangian(self) -> tuple[list[ca.SX], ca.SX, ca.SX]:
-        """Symbols (v, g, sigma, multipliers), outputs and Lagrangian."""
+    @cached_property
+    def _derived(self) -> _Derived:
+        """Symbols, and expressions of derivatives."""
         v, g = ca.SX.sym("v", self.size), ca.SX.sym("g", self.function.size1_in(1))
         successor, cost, rows, equations = self.function(v, g)
         outputs = ca.vertcat(successor, rows, equations)
         sigma, multipliers = ca.SX.sym("sigma"), ca.SX.sym("lam", outputs.numel())
-        lagrangian = sigma * cost + ca.dot(multipliers, outputs)
-        return [v, g, sigma, multipliers], outputs, lagrangian
+        hessian, _ = ca.hessian(sigma * cost + ca.dot(multipliers, outputs), v)
+        return _Derived(
+            (v, g),
+            (sigma, multipliers),
+            (successor, cost, rows, equations),
+            ca.jacobian(outputs, v),
+            ca.jacobian(cost, v),
+            ca.triu(hessian),
+        )
 
     @cached_property
     def first(self) -> ca.Function:
         """(v, g) -> (nonzeros of d(successor, rows, equations)/dv, nonzeros of d cost/dv)."""
-        (v, g, _, _), outputs, _ = self._lagrangian()
-        cost = self.function(v, g)[1]
-        values = [_nonzeros(ca.jacobian(outputs, v)), _nonzeros(ca.jacobian(cost, v))]
-        return ca.Function("first", [v, g], values)
+        made = self._derived
+        return ca.Function("first", made.point, [_nonzeros(made.jacobian), _nonzeros(made.slopes)])
+
+    @cached_property
+    def whole(self) -> ca.Function:
+        """(v, g) -> outputs of `function`, then those of `first`."""
+        made = self._derived
+        derivatives = [_nonzeros(made.jacobian), _nonzeros(made.slopes)]
+        return ca.Function("whole", made.point, [*made.outputs, *derivatives])
 
     @cached_property
     def second(self) -> ca.Function:
         """(v, g, sigma, multipliers) -> nonzeros of the Lagrangian's Hessian, upper triangle."""
-        symbols, _, lagrangian = self._lagrangian()
-        hessian = ca.triu(ca.hessian(lagrangian, symbols[0])[0])
-        return ca.Function("second", symbols, [_nonzeros(hessian)])
+        made = self._derived
+        return ca.Function("second", [*made.point, *made.weights], [_nonzeros(made.hessian)])
 
     @cached_property
     def patterns(self) -> tuple[tuple[NDArray, NDArray], NDArray, tuple[NDArray, NDArray]]:
         """Places of the nonzeros: of the Jacobian, of the gradient, of the Hessian."""
-        (v, g, _, _), outputs, lagrangian = self._lagrangian()
-        cost = self.function(v, g)[1]
-        return (
-            _triplet(ca.jacobian(outputs, v)),
-            _triplet(ca.jacobian(cost, v))[1],
-            _triplet(ca.triu(ca.hessian(lagrangian, v)[0])),
-        )
+        made = self._derived
+        return _triplet(made.jacobian), _triplet(made.slopes)[1], _triplet(made.hessian)
 
     def mapped(self, kind: str, columns: int) -> ca.Function:
-        """`function`, `first` or `second` for that many columns at once."""
+        """`function`, `first`, `whole` or `second` for that many columns at once."""
         key = (kind, columns)
         if key not in self._mapped:
             self._mapped[key] = getattr(self, kind).map(columns)
         return self._mapped[key]
 
     def vectorized(self, kind: str) -> Vectorized:
-        """`function`, `first` or `second`, called on arrays of any number of columns."""
+        """`function`, `first`, `whole` or `second`, called on arrays of any number of columns."""
         if kind not in self._vectorized:
             self._vectorized[kind] = Vectorized(getattr(self, kind))
         return self._vectorized[kind]
@@ -159,18 +186,31 @@ class StageFunction:
         successor, cost, rows, equations = self.vectorized("function")(v, g)
         return successor, cost[0], rows, equations
 
+    def linearized(self, v: Array, g: Array) -> tuple[Array, ...]:
+        """What `values` returns, then what `derivatives` does, in one call if it can be."""
+        if self.local_size:
+            return (*self.values(v, g), *self.derivatives(v, g))
+        *outputs, jacobian, gradient = self.vectorized("whole")(v, g)
+        successor, cost, rows, equations = outputs
+        return (successor, cost[0], rows, equations, *self._dense(jacobian, gradient))
+
     def _full_derivatives(self, v: Array, g: Array) -> tuple[Array, Array]:
         """Jacobians (M, n+ + r + z, size) and gradients (M, size), local unknowns included."""
-        jacobian_values, gradient_values = self.vectorized("first")(v, g)
+        return self._dense(*self.vectorized("first")(v, g))
+
+    def _dense(self, jacobian_values: Array, gradient_values: Array) -> tuple[Array, Array]:
+        """The same from their nonzeros; views of arrays that have the members last."""
         (i, j), gj, _ = self.patterns
+        columns = jacobian_values.shape[1]
         outputs = self.successor_size + self.row_count + self.local_size
-        jacobian = np.zeros((v.shape[1], outputs, self.size))
-        jacobian[:, i, j] = jacobian_values.T
+        jacobian = np.zeros((outputs, self.size, columns))
+        jacobian[i, j] = jacobian_values
         if not gj.size:  # no memory for zeros of many columns
-            return jacobian, np.broadcast_to(np.zeros(self.size), (v.shape[1], self.size))
-        gradient = np.zeros((v.shape[1], self.size))
-        gradient[:, gj] = gradient_values.T
-        return jacobian, gradient
+            gradient = np.broadcast_to(np.zeros((self.size, 1)), (self.size, columns))
+        else:
+            gradient = np.zeros((self.size, columns))
+            gradient[gj] = gradient_values
+        return jacobian.transpose(2, 0, 1), gradient.T
 
     def _split(self, derivative: Array) -> tuple[Array, Array]:
         """Columns of (x, u, p), and columns of z."""
@@ -463,9 +503,16 @@ class StagedProblem:
         columns[: len(data)], columns[len(data) :] = data, constants[:, None]
         return columns
 
-    def batches(self) -> Iterator[list[int]]:
-        """Stages grouped by their function, so that each group is evaluated in one call."""
+    def batches(self, most: int | None = None) -> Iterator[list[int]]:
+        """Stages grouped by their function, so that each group is evaluated in one call.
+
+        Args:
+            most: columns, one per member and stage, in a group of more than one stage.
+        """
         groups: dict[int, list[int]] = {}
         for k, stage in enumerate(self.stages):
             groups.setdefault(id(stage.function), []).append(k)
-        yield from groups.values()
+        for group in groups.values():
+            together = len(group) if most is None else max(most // max(self.members, 1), 1)
+            for start in range(0, len(group), together):
+                yield group[start : start + together]

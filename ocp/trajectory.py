@@ -81,6 +81,11 @@ def local_values(staged: StagedProblem, trajectory: Trajectory, k: int) -> Array
     state, size = trajectory.states[k], staged.stages[k].function.local_size
     if len(trajectory.locals) > k and trajectory.locals[k].shape == (len(state), size):
         return trajectory.locals[k]
+    return _copies(state, size)
+
+
+def _copies(state: Array, size: int) -> Array:
+    """Local unknowns, (N, z), as copies of the state."""
     if not size:
         return np.zeros((len(state), 0))
     repeats = -(-size // max(state.shape[1], 1))
@@ -113,12 +118,13 @@ def rollout(staged: StagedProblem, decisions: ArrayLike) -> Trajectory:
     states, inner = [staged.initial_state], []
     for k, stage in enumerate(staged.stages):
         control = controls[k] if k < staged.intervals else np.zeros(0)
-        start = Trajectory((*states,), controls, parameters)
-        columns = stage_unknowns(states[k], local_values(staged, start, k), control, parameters)
-        columns = stage.function.solve_equations(columns, staged.given(k))
+        local, given = _copies(states[k], stage.function.local_size), staged.given(k)
+        columns = stage_unknowns(states[k], local, control, parameters)
+        if stage.function.local_size:
+            columns = stage.function.solve_equations(columns, given)
         inner.append(columns[stage.function.local].T.copy())
         if k < staged.intervals:
-            states.append(stage.function.values(columns, staged.given(k))[0].T.copy())
+            states.append(stage.function.values(columns, given)[0].T.copy())
     has_locals = any(values.shape[1] for values in inner)
     return Trajectory(
         tuple(states), controls, parameters, staged.times, tuple(inner) if has_locals else ()
