@@ -60,6 +60,7 @@ class AffineChain:
         self._gains = gains[:, features]
         self._features, self._rows = features, rows
         stages = np.arange(self.length)[:, None]
+        self._targets = (controls + size * stages).ravel()
         self._weight_places = (features * after + rows + q * after * stages).ravel()
         # One more stage, so that the last successor has its place too.
         self._work = np.zeros((self.length + 1, layout.rows, members))
@@ -171,8 +172,7 @@ class AffineChain:
         length, q = self.length, self.form.position.size
         products = np.matmul(self._work[:-1, :q], after.transpose(0, 2, 1))
         entries = products[:, self._features, self._rows] * self._gains
-        targets = self._entry_controls + self.size * np.arange(length)[:, None]
-        sums = np.bincount(targets.ravel(), entries.ravel(), self.size * length)
+        sums = np.bincount(self._targets, entries.ravel(), self.size * length)
         return np.asarray(sums, dtype=float).reshape(length, self.size)
 
     def member_slopes(self, after: Array) -> Array:

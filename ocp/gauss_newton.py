@@ -27,7 +27,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor
+from scipy.linalg.lapack import dpotrs
 
 from ocp.reduced import Reduced
 from ocp.stages import Array
@@ -79,11 +80,11 @@ class GaussNewtonMatrix:
 
     def solve(self, vector: Array) -> Array:
         """M^{-1} times a vector, by the Woodbury identity where members are few."""
-        decisions, rows = self.jacobian.shape
+        (decisions, rows), (factor, lower) = self.jacobian.shape, self.factor
         if rows >= decisions:
-            return np.asarray(cho_solve(self.factor, vector, check_finite=False))
+            return np.asarray(dpotrs(factor, vector, lower)[0])
         scaled = vector / self.weights
-        inner = cho_solve(self.factor, self.jacobian.T @ scaled, check_finite=False)
+        inner = dpotrs(factor, self.jacobian.T @ scaled, lower)[0]
         return np.asarray(scaled - (self.jacobian @ inner) / self.weights)
 
 

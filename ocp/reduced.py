@@ -43,11 +43,14 @@ class Sweep:
         step: (x, u, p, data, constants) -> (successor, cost).
         pull: (x, u, p, data, constants, costate) -> derivatives of cost + costate . successor in
             x, and in (u, p).
+        end: of a stage without a successor, (x, u, p, data, constants) -> (cost, derivatives in x,
+            and in (u, p)).
         affine: the same by matrix products, if the stage is affine in its control.
     """
 
     step: Vectorized
     pull: Vectorized
+    end: Vectorized | None
     affine: AffineStage | None
 
     @classmethod
@@ -71,10 +74,12 @@ class Sweep:
         decisions = ca.vertcat(u, p)
         slopes = ca.gradient(total, ca.vertcat(x, decisions))
         pulled = [ca.densify(part) for part in (slopes[:n], slopes[n:])]
+        is_end = not function.successor_size
         step = ca.Function("step", symbols, [ca.densify(successor), ca.densify(cost)])
         return cls(
             Vectorized(step),
             Vectorized(ca.Function("pull", [*symbols, costate], pulled)),
+            Vectorized(ca.Function("end", symbols, [cost, *pulled])) if is_end else None,
             AffineStage.of(step) if m else None,
         )
 
@@ -244,8 +249,9 @@ class Reduced:
     ) -> tuple[list[Array], float]:
         """States of all stages, each (n_k, members), and the cost of these members.
 
-        They are good until the next sweep. Features and weights of single stages by matrix products
-        are put into `features`.
+        They are good until the next sweep. With `features`, features and weights of single stages
+        by matrix products are put there, and the cost of the last stage is left to a sweep
+        backwards.
         """
         states, cost = [self._start[:, members]], 0.0
         parameters = decisions[self.staged.parameter_slice]
@@ -263,6 +269,8 @@ class Reduced:
                 cost += spent
                 continue
             k = run.start
+            if k == self.staged.intervals and features is not None:
+                break
             arguments = self._arguments(k, decisions, members)
             if run.way is not None:
                 control, _, data, constants = arguments
@@ -323,7 +331,12 @@ class Reduced:
                     gradient[staged.control_slices[k]] += sums
                     continue
                 arguments = self._arguments(k, decisions, members)
-                costate, slopes = self._sweep(k).pull(states[k], *arguments, costate)
+                end = self._sweep(k).end
+                if end is not None:
+                    spent, costate, slopes = end(states[k], *arguments)
+                    total += float(spent.sum())
+                else:
+                    costate, slopes = self._sweep(k).pull(states[k], *arguments, costate)
                 m, sums = staged.stages[k].control_size, slopes.sum(axis=1)
                 gradient[staged.control_slices[k]] += sums[:m]
                 gradient[staged.parameter_slice] += sums[m:]
