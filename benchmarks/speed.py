@@ -108,7 +108,7 @@ def by_method(case: Case, start: Array, method: Method, limit: float) -> tuple[R
     begin = time.perf_counter()
     staged = problem_of(case).staged
     options = SolveOptions(method=method, time_limit=limit)
-    solution = solve_staged(staged, rollout(staged, start), options)
+    solution = solve_staged(staged, start, options)
     seconds = time.perf_counter() - begin
     assert solution.method is not None
     note = f"{solution.method.method.value}: {solution.backend_status}"

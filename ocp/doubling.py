@@ -93,14 +93,15 @@ class _Layers:
         summed = np.zeros((intervals + 1, size, size))
         for stages, (rows, columns), entries in block.second_derivatives():
             shift = 0 if stages[0] < intervals else m  # the last stage has no control
+            at = _as_slice(stages)
             for i, j, entry in zip(rows.tolist(), columns.tolist(), entries, strict=True):
                 if i < n:
-                    second[stages, j if j < n else j + shift, i] = entry
+                    second[at, j if j < n else j + shift, i] = entry
                     if j < n:
-                        second[stages, i, j] = entry
+                        second[at, i, j] = entry
                 else:
                     i, j, total = i + shift, j + shift, entry.sum(axis=1)
-                    summed[stages, i, j] = summed[stages, j, i] = total
+                    summed[at, i, j] = summed[at, j, i] = total
         return cls(
             a=first[:, :n],
             b=first[:, n:inner],
@@ -112,6 +113,12 @@ class _Layers:
             up=summed[:intervals, n:inner, inner:],
             pp=summed[:, inner:, inner:].sum(axis=0),
         )
+
+
+def _as_slice(stages: list[int]) -> slice | list[int]:
+    """Stages that follow each other, as a slice."""
+    first, last = stages[0], stages[-1]
+    return slice(first, last + 1) if stages == list(range(first, last + 1)) else stages
 
 
 def _push(phi: Array, columns: Array) -> Array:

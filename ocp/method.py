@@ -184,9 +184,11 @@ def restriction(staged: StagedProblem, method: Method) -> str | None:
     """Why a method cannot solve this problem; None if it can."""
     if method in (Method.AUTO, Method.SHOOTING):
         return None
-    found = obstacle(staged)
-    if found is not None:
-        return found
+    return obstacle(staged) or _restriction_of(method, staged)
+
+
+def _restriction_of(method: Method, staged: StagedProblem) -> str | None:
+    """The same where the states can be eliminated."""
     if has_rows(staged) and has_bounds(staged):
         return "it has equations at the end as well as bounds"
     if method is Method.CONDENSED:
@@ -229,7 +231,7 @@ def choose(staged: StagedProblem, wanted: Method = Method.AUTO) -> Choice:
     candidates = [
         method
         for method in (Method.CONDENSED, Method.RICCATI, Method.MATRIX_FREE)
-        if restriction(staged, method) is None
+        if _restriction_of(method, staged) is None
         and (method is not Method.CONDENSED or 32.0 * sizes.dense**2 <= MOST_BYTES)
     ]
     if not candidates:

@@ -32,7 +32,7 @@ from ocp.gauss_newton import GaussNewton
 from ocp.interrupt import Request, interruptible
 from ocp.nlp import Iteration, NLPResult, Progress, Status
 from ocp.reduced import Reduced
-from ocp.stages import Array, StagedProblem
+from ocp.stages import Array
 from ocp.subsample import subsample
 from ocp.trajectory import decision_bounds
 from ocp.trust_region import Model, Step
@@ -140,7 +140,7 @@ class Watch:
 
 
 def minimize(
-    staged: StagedProblem,
+    reduced: Reduced,
     start: Array,
     model: MakeModel,
     step_gradients: float,
@@ -153,7 +153,7 @@ def minimize(
     Where a descent meets the tolerance no second derivative is looked at: a certificate has to.
 
     Args:
-        staged: a problem whose stages have neither rows nor local unknowns.
+        reduced: a problem whose stages have neither rows nor local unknowns.
         start: decisions (u^0, ..., u^{K-1}, p).
         model: (linearisation, costates, multipliers, free decisions) -> curvature in those.
         step_gradients: how many gradients a second-order step is expected to cost. Counted, not
@@ -167,7 +167,7 @@ def minimize(
     """
     with interruptible() as request:
         watch = Watch(limits, progress, Effort(), request)
-        run = _Run(Reduced(staged), start, model, step_gradients, watch)
+        run = _Run(reduced, start, model, step_gradients, watch)
         status = run.solve(limits.tolerance, leave)
     return watch.result(run.decisions, status)
 

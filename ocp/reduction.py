@@ -13,14 +13,15 @@ from ocp.matrix_free import ProductCurvature
 from ocp.method import Method, Sizes, has_rows
 from ocp.newton import Limits, MakeModel, minimize
 from ocp.nlp import NLPResult, Progress
+from ocp.reduced import Reduced
 from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import RiccatiCurvature
-from ocp.stages import Array, StagedProblem
+from ocp.stages import Array
 from ocp.trust_region import DenseCurvature, Model
 
 
 def minimize_reduced(
-    staged: StagedProblem,
+    reduced: Reduced,
     method: Method,
     start: Array,
     limits: Limits,
@@ -30,18 +31,19 @@ def minimize_reduced(
     """Minimise from decisions `start`; the result's point is the decisions where it stopped.
 
     Args:
-        staged: a problem that the method can solve; see `ocp.method.restriction`.
+        reduced: a problem that the method can solve; see `ocp.method.restriction`.
         method: any but SHOOTING and AUTO.
         start: (u^0, ..., u^{K-1}, p).
         limits: tolerance of the gradient, iterations and time.
         progress: called with every iteration.
         leave: begin with second-order steps, the start being a stationary point to be left.
     """
+    staged = reduced.staged
     with threads_for(staged.decision_size):
         if has_rows(staged):
             return minimize_with_equations(staged, start, limits, progress)
         gradients = Sizes.of(staged).gradients_per_step(method)
-        return minimize(staged, start, MODELS[method], gradients, limits, progress, leave)
+        return minimize(reduced, start, MODELS[method], gradients, limits, progress, leave)
 
 
 def dense_model(

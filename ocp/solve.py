@@ -29,13 +29,20 @@ from ocp.newton import Limits
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.nlp_solvers import NLPSolver, minimize
 from ocp.problem import OptimalControlProblem
+from ocp.reduced import Reduced
 from ocp.reduction import minimize_reduced
 from ocp.runge_kutta import GAUSS_LEGENDRE_4, ButcherTableau
 from ocp.scaling import Scaling, automatic_scaling, scaled, scaled_rows, to_scaled
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
 from ocp.stages import Array, StagedProblem
-from ocp.trajectory import Trajectory, constant_guess, decision_bounds, rollout
+from ocp.trajectory import (
+    Trajectory,
+    checked_decisions,
+    constant_guess,
+    decision_bounds,
+    rollout,
+)
 
 # The optimiser is asked for more than the certificate, whose residuals are scaled differently.
 TOLERANCE_RATIO = 1e-2
@@ -195,14 +202,15 @@ def _start(
 
 def solve_staged(
     staged: StagedProblem,
-    guess: Trajectory | Solution | None = None,
+    guess: Trajectory | Solution | Array | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
     warm: NLPResult | None = None,
 ) -> Solution:
-    """Minimise a staged problem by multiple shooting, and certify where it ended.
+    """Minimise a staged problem, and certify where it ended.
 
-    A solution as guess also lends its multipliers, as does an earlier result given as `warm`, if
+    A guess may be decisions (u^0, ..., u^{K-1}, p) alone, for the states that they lead to. A
+    solution as guess also lends its multipliers, as does an earlier result given as `warm`, if
     it is of a problem of the same shape, so that a solved problem is re-solved in a few iterations.
     """
     with threads_for(staged.decision_size):
@@ -211,7 +219,7 @@ def solve_staged(
 
 def _solve_staged(
     staged: StagedProblem,
-    guess: Trajectory | Solution | None,
+    guess: Trajectory | Solution | Array | None,
     options: SolveOptions,
     progress: Progress | None,
     warm: NLPResult | None,
@@ -222,17 +230,22 @@ def _solve_staged(
         guess = guess.trajectory
     guess = constant_guess(staged) if guess is None else guess
     shooting = Shooting(staged)
-    shooting.check(guess)
+    if isinstance(guess, Trajectory):
+        shooting.check(guess)
+        decisions = guess.decisions
+    else:
+        decisions = checked_decisions(staged, guess)
     outside = initial_offenders(staged, options.tolerance)
     if outside:
         why = f"The initial state is given outside its bounds: {', '.join(map(str, outside))}."
-        return _refused(linearize(staged, guess), Status.INFEASIBLE, why, begin)
+        return _refused(linearize(staged, _rolled(staged, guess)), Status.INFEASIBLE, why, begin)
     choice = _method(staged, options)
     if choice.method is not Method.SHOOTING:
-        solution = _without_states(staged, choice, guess, options, progress, begin)
+        solution = _without_states(staged, choice, decisions, options, progress, begin)
         if solution.status not in GIVEN_UP or options.method is not Method.AUTO:
             return solution
         choice = Choice(Method.SHOOTING, f"Multiple shooting, after {choice.method.value} gave up.")
+    guess = _rolled(staged, guess)
     at_guess = linearize(staged, guess)
     culprit = not_finite(at_guess)
     if culprit is not None:
@@ -274,6 +287,11 @@ def _solve_staged(
     )
 
 
+def _rolled(staged: StagedProblem, guess: Trajectory | Array) -> Trajectory:
+    """A guess with its states."""
+    return guess if isinstance(guess, Trajectory) else rollout(staged, guess)
+
+
 def _method(staged: StagedProblem, options: SolveOptions) -> Choice:
     """The method asked for, or chosen; options of an optimiser ask for one that has them."""
     special = (
@@ -289,7 +307,7 @@ def _method(staged: StagedProblem, options: SolveOptions) -> Choice:
 def _without_states(
     staged: StagedProblem,
     choice: Choice,
-    guess: Trajectory,
+    start: Array,
     options: SolveOptions,
     progress: Progress | None,
     begin: float,
@@ -300,18 +318,18 @@ def _without_states(
         options.max_iterations,
         options.time_limit,
     )
-    built = time.perf_counter()
-    result = minimize_reduced(staged, choice.method, guess.decisions, limits, progress)
+    built, reduced = time.perf_counter(), Reduced(staged)
+    result = minimize_reduced(reduced, choice.method, start, limits, progress)
     if result.status is Status.INVALID_NUMBER:
-        at_guess = linearize(staged, rollout(staged, guess.decisions))
+        at_guess = linearize(staged, rollout(staged, start))
         why = _at_the_guess(not_finite(at_guess))
         return _refused(at_guess, Status.INVALID_NUMBER, why, begin)
-    linearization, certificate, status = _certified(staged, result, options.tolerance)
+    linearization, certificate, status = _certified(reduced, result, options.tolerance)
     if status is Status.NOT_A_MINIMUM:
         limits = replace(limits, time_limit=limits.time_limit - (time.perf_counter() - built))
-        again = minimize_reduced(staged, choice.method, result.point, limits, progress, leave=True)
+        again = minimize_reduced(reduced, choice.method, result.point, limits, progress, leave=True)
         result = again.after(result)
-        linearization, certificate, status = _certified(staged, result, options.tolerance)
+        linearization, certificate, status = _certified(reduced, result, options.tolerance)
     return Solution(
         trajectory=linearization.trajectory,
         costates=certificate.costates[1:],
@@ -330,10 +348,10 @@ def _without_states(
 
 
 def _certified(
-    staged: StagedProblem, result: NLPResult, tolerance: float
+    reduced: Reduced, result: NLPResult, tolerance: float
 ) -> tuple[Linearization, Certificate, Status]:
     """The decisions where an optimiser stopped, their certificate and the verdict."""
-    linearization = linearize(staged, rollout(staged, result.point))
+    linearization = linearize(reduced.staged, reduced.trajectory(result.point))
     certificate = certify_linearized(linearization)
     return linearization, certificate, verdict(certificate, result.status, tolerance)
 

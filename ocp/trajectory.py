@@ -98,6 +98,21 @@ def split_decisions(staged: StagedProblem, decisions: Array) -> tuple[tuple[Arra
     return controls, decisions[staged.parameter_slice].copy()
 
 
+def checked_decisions(staged: StagedProblem, decisions: ArrayLike) -> Array:
+    """Decisions as an array.
+
+    Raises:
+        ValueError: they have the wrong size.
+    """
+    decisions = np.asarray(decisions, dtype=float)
+    if decisions.shape != (staged.decision_size,):
+        raise ValueError(
+            f"decisions has shape {decisions.shape}, expected ({staged.decision_size},): "
+            "all controls, stage by stage, then the parameters."
+        )
+    return decisions
+
+
 def rollout(staged: StagedProblem, decisions: ArrayLike) -> Trajectory:
     """The states that the given controls and parameters lead to.
 
@@ -108,12 +123,7 @@ def rollout(staged: StagedProblem, decisions: ArrayLike) -> Trajectory:
     Raises:
         ValueError: the vector has the wrong size.
     """
-    decisions = np.asarray(decisions, dtype=float)
-    if decisions.shape != (staged.decision_size,):
-        raise ValueError(
-            f"decisions has shape {decisions.shape}, expected ({staged.decision_size},): "
-            "all controls, stage by stage, then the parameters."
-        )
+    decisions = checked_decisions(staged, decisions)
     controls, parameters = split_decisions(staged, decisions)
     states, inner = [staged.initial_state], []
     for k, stage in enumerate(staged.stages):
@@ -122,9 +132,9 @@ def rollout(staged: StagedProblem, decisions: ArrayLike) -> Trajectory:
         columns = stage_unknowns(states[k], local, control, parameters)
         if stage.function.local_size:
             columns = stage.function.solve_equations(columns, given)
-        inner.append(columns[stage.function.local].T.copy())
+        inner.append(columns[stage.function.local].T)
         if k < staged.intervals:
-            states.append(stage.function.values(columns, given)[0].T.copy())
+            states.append(stage.function.values(columns, given)[0].T)
     has_locals = any(values.shape[1] for values in inner)
     return Trajectory(
         tuple(states), controls, parameters, staged.times, tuple(inner) if has_locals else ()

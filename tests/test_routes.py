@@ -102,6 +102,16 @@ def test_the_interpolant_is_one_of_multiple_shooting_too(options, seed):
     assert again.iterations <= 2
 
 
+@pytest.mark.parametrize("method", [Method.SHOOTING, Method.CONDENSED], ids=lambda m: m.value)
+def test_decisions_alone_are_a_guess_for_the_states_that_they_lead_to(method):
+    problem = learning_problem()
+    start = start_of(problem)
+    found = solve_staged(problem.staged, start.decisions, by(method))
+    assert found.objective == solve_staged(problem.staged, start, by(method)).objective
+    with pytest.raises(ValueError, match=r"shape \(35,\), expected \(36,\)"):
+        solve_staged(problem.staged, start.decisions[:-1], by(method))
+
+
 def test_many_members_are_solved_by_way_of_a_part_of_them():
     problem = learning_problem(samples=9000, layers=4)
     found = solve_staged(problem.staged, start_of(problem), by(Method.CONDENSED))
