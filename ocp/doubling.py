@@ -123,18 +123,12 @@ def _as_slice(stages: list[int]) -> slice | list[int]:
 
 def _push(phi: Array, columns: Array) -> Array:
     """Columns at the start of blocks as columns at their end, (K, columns, n, M)."""
-    result = phi[:, None, 0] * columns[:, :, 0, None]
-    for c in range(1, phi.shape[1]):
-        result += phi[:, None, c] * columns[:, :, c, None]
-    return result
+    return np.asarray(np.einsum("kcam,kjcm->kjam", phi, columns))
 
 
 def _pull(phi: Array, columns: Array) -> Array:
     """Slopes in the state at the end of blocks as slopes in that at their start."""
-    result = phi[:, None, :, 0] * columns[:, :, 0, None]
-    for a in range(1, phi.shape[2]):
-        result += phi[:, None, :, a] * columns[:, :, a, None]
-    return result
+    return np.asarray(np.einsum("kbam,kjam->kjbm", phi, columns))
 
 
 def _gram(left: Array, right: Array) -> Array:
