@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from ocp.stages import Array, Rows, StagedProblem, StageFunction
-from ocp.trajectory import Trajectory, local_values, stage_unknowns
+from ocp.trajectory import Trajectory, local_values
 
 CALL_COLUMNS = 20_000  # of one call of a stage function, where stages are evaluated together
 
@@ -110,8 +110,7 @@ def linearize(staged: StagedProblem, trajectory: Trajectory) -> Linearization:
     stages: dict[int, StageValues] = {}
     arrays: list[Array] = []
     for group in staged.batches(CALL_COLUMNS):
-        v = np.hstack([_unknowns(staged, trajectory, k) for k in group])
-        g = np.hstack([staged.given(k) for k in group])
+        v, g = _columns(staged, trajectory, group)
         bounds = [staged.stages[k].rows for k in group]
         function, members = staged.stages[group[0]].function, staged.members
         parts, evaluated = _evaluate(function, v, g, bounds, members)
@@ -138,10 +137,25 @@ def linearize(staged: StagedProblem, trajectory: Trajectory) -> Linearization:
     )
 
 
-def _unknowns(staged: StagedProblem, trajectory: Trajectory, k: int) -> Array:
-    control = trajectory.controls[k] if k < staged.intervals else np.zeros(0)
-    local = local_values(staged, trajectory, k)
-    return stage_unknowns(trajectory.states[k], local, control, trajectory.parameters)
+def _columns(
+    staged: StagedProblem, trajectory: Trajectory, stages: list[int]
+) -> tuple[Array, Array]:
+    """Unknowns v = (x, z, u, p) and given numbers g of stages of one function, stage by stage."""
+    function, members = staged.stages[stages[0]].function, staged.members
+    v = np.empty((function.size, len(stages), members))
+    g = np.empty((function.function.size1_in(1), len(stages), members))
+    data, n = staged.data.shape[1], staged.stages[stages[0]].state_size
+    inner = n + function.local_size
+    g[:data] = staged.data.T[:, None]
+    for i, k in enumerate(stages):
+        shared = trajectory.parameters
+        if k < staged.intervals:
+            shared = np.concatenate([trajectory.controls[k], shared])
+        v[:n, i] = trajectory.states[k].T
+        v[n:inner, i] = local_values(staged, trajectory, k).T
+        v[inner:, i] = shared[:, None]
+        g[data:, i] = staged.stages[k].constants[:, None]
+    return v.reshape(function.size, -1), g.reshape(len(g), -1)
 
 
 def _evaluate(
