@@ -159,13 +159,15 @@ def _simplifying_residuals(
 def collocation(name: str, nodes: NDArray[np.float64], order: int, source: str) -> ButcherTableau:
     """The collocation method with the given nodes c_i in [0, 1], all different.
 
-    a_ij and b_j are the integrals of the Lagrange polynomials over [0, c_i] and [0, 1].
+    a_ij and b_j are the integrals of the Lagrange polynomials over [0, c_i] and [0, 1], taken in
+    the basis of Legendre polynomials, which is well conditioned.
     """
-    powers = np.arange(nodes.size)
-    vandermonde = nodes[:, None] ** powers
-    integrals = nodes[:, None] ** (powers + 1) / (powers + 1)
-    a = np.linalg.solve(vandermonde.T, integrals.T).T
-    b = np.linalg.solve(vandermonde.T, 1 / (powers + 1))
+    legendre, degrees = np.polynomial.legendre.legvander, np.arange(1, nodes.size)
+    # Between -1 and x, P_j has the integral (P_{j+1} - P_{j-1}) / (2 j + 1).
+    values = legendre(2 * nodes - 1, nodes.size)
+    integrals = np.column_stack([nodes, (values[:, 2:] - values[:, :-2]) / (2 * (2 * degrees + 1))])
+    a = np.linalg.solve(values[:, :-1].T, integrals.T).T
+    b = np.linalg.solve(values[:, :-1].T, np.eye(nodes.size)[0])
     return ButcherTableau(name, np.asarray(a, float), np.asarray(b, float), order, source)
 
 

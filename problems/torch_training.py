@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from scipy.linalg import norm
 
 from ocp import Status
 from ocp.interrupt import Request, interruptible
@@ -283,7 +284,7 @@ class _Run:
         terms = cost.terms(network, self._inputs, self._targets)
         total = torch.stack(list(terms.values())).sum()
         total.backward()
-        gradient = float(np.linalg.norm(network.gradient()))
+        gradient = float(norm(network.gradient(), check_finite=False))  # squares may overflow
         with torch.no_grad():
             error = cost.error(network(self._inputs), self._targets)
             energy = sum(u.square().sum().item() for u in network.controls.values())
