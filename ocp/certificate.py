@@ -21,6 +21,7 @@ Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), sections 12.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -131,7 +132,7 @@ def certify_linearized(
     violations = [offender.size for offender in found if offender.kind != "defect"]
     return Certificate(
         stationarity=conditions.stationarity,
-        dynamics=dynamics_residual(linearization),
+        dynamics=dynamics_residual(linearization, found),
         constraints=max(violations, default=0.0),
         min_reduced_hessian_eigenvalue=curvature.eigenvalue,
         is_minimum=curvature.is_minimum,
@@ -165,20 +166,24 @@ def _invalid(linearization: Linearization) -> Certificate:
     )
 
 
-def dynamics_residual(linearization: Linearization) -> float:
-    """Largest defect or residual of a stage's equations, relative to its component or 1."""
-    states = linearization.trajectory.states
-    sizes = component_sizes(states)
-    residuals = [0.0]
-    for k, values in enumerate(linearization.stages):
-        if k < linearization.staged.intervals:
-            defects = np.abs(values.successor - states[k + 1]) / sizes[k + 1]
-            residuals.append(float(defects.max(initial=0.0)))
-        if values.equations.size:
-            # The local unknowns of a stage are copies of its state: stage values.
-            repeats = -(-values.equations.shape[1] // sizes[k].size)
-            equations = np.abs(values.equations) / np.tile(sizes[k], repeats)
-            residuals.append(float(equations.max(initial=0.0)))
+def dynamics_residual(
+    linearization: Linearization, found: Sequence[Offender] | None = None
+) -> float:
+    """Largest defect or residual of a stage's equations, relative to its component or 1.
+
+    Args:
+        linearization: stages along the trajectory.
+        found: its `offenders`, if they are known.
+    """
+    found = offenders(linearization) if found is None else found
+    residuals = [0.0, *(offender.size for offender in found if offender.kind == "defect")]
+    with_equations = [k for k, v in enumerate(linearization.stages) if v.equations.size]
+    sizes = component_sizes(linearization.trajectory.states) if with_equations else []
+    for k in with_equations:
+        equations = linearization.stages[k].equations
+        # The local unknowns of a stage are copies of its state: stage values.
+        repeats = -(-equations.shape[1] // sizes[k].size)
+        residuals.append(float((np.abs(equations) / np.tile(sizes[k], repeats)).max()))
     return max(residuals)
 
 

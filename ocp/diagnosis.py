@@ -140,14 +140,24 @@ def offenders(linearization: Linearization) -> list[Offender]:
     for j in np.flatnonzero(sizes).tolist():
         name, place = _decision(staged, j)
         add("bound", name, place, sizes[j], max(decisions[j] - upper[j], lower[j] - decisions[j]))
-    scales = component_sizes(trajectory.states)
-    for k, values in enumerate(linearization.stages[:-1]):
-        amounts = np.abs(values.successor - trajectory.states[k + 1])
-        for j in np.flatnonzero(amounts.max(axis=0, initial=0.0)).tolist():
-            i, name = int(np.argmax(amounts[:, j])), staged.names.state(j)
-            size = amounts[i, j] / scales[k + 1][j]
-            add("defect", name, f"defect{_place(staged, k, i, name)}", size, amounts[i, j])
+    for j, (k, i, size, amount) in _largest_defects(linearization).items():
+        name = staged.names.state(j)
+        add("defect", name, f"defect{_place(staged, k, i, name)}", size, amount)
     return sorted(found.values(), key=lambda offender: -offender.size)
+
+
+def _largest_defects(linearization: Linearization) -> dict[int, tuple[int, int, float, float]]:
+    """Of every component, if there is one: stage, member, relative size and size."""
+    states = linearization.trajectory.states
+    scales, found = component_sizes(states), dict[int, tuple[int, int, float, float]]()
+    for k, values in enumerate(linearization.stages[:-1]):
+        amounts = np.abs(values.successor - states[k + 1])
+        sizes = amounts.max(axis=0, initial=0.0) / scales[k + 1]
+        for j in np.flatnonzero(sizes).tolist():
+            if j not in found or sizes[j] > found[j][2]:
+                i = int(np.argmax(amounts[:, j]))
+                found[j] = k, i, float(sizes[j]), float(amounts[i, j])
+    return found
 
 
 def initial_offenders(staged: StagedProblem, tolerance: float) -> list[Offender]:
