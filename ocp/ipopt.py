@@ -60,6 +60,8 @@ class IpoptOptions:
         time_limit: wall time, s.
         objective_scale: the objective is multiplied by it inside the optimiser.
         linear_solver: of the KKT systems; one that does not work here is refused by `minimize`.
+        pivot_tolerance: smallest pivot that MUMPS takes as it stands, relative to its column; IPOPT
+            raises it where a solution of a KKT system is not accurate. None leaves it to IPOPT.
         extra: further IPOPT options by their own names; they win over ours.
     """
 
@@ -68,6 +70,7 @@ class IpoptOptions:
     time_limit: float = float("inf")
     objective_scale: float = 1.0
     linear_solver: LinearSolver = LinearSolver.MUMPS
+    pivot_tolerance: float | None = None
     extra: dict[str, object] = field(default_factory=dict)
 
 
@@ -170,6 +173,8 @@ def _options(program: NonlinearProgram, options: IpoptOptions, watch: _Watch) ->
     if options.extra.get("linear_solver", options.linear_solver.value) == LinearSolver.MUMPS.value:
         ipopt["mumps_pivot_order"] = PIVOT_ORDER
         ipopt["mumps_permuting_scaling"] = PERMUTING_SCALING
+        if options.pivot_tolerance is not None:
+            ipopt["mumps_pivtol"] = options.pivot_tolerance
     if np.isfinite(options.time_limit):
         ipopt["max_wall_time"] = options.time_limit
     return {

@@ -7,7 +7,14 @@ With N members, n states, m controls in each of K intervals, one second-order st
     Hessian-vector products                   PRODUCTS products of 8 N K (n + 1) (n + m) each
     multiple shooting, sparse factorisation   as the dense Hessian, SPARSE times as slow
 
-floating-point operations, and CALLS calls of NumPy for every interval. The rate of operations
+floating-point operations, and CALLS calls of NumPy for every interval. With soft rows, hard rows
+along the way or bounds of states, the states eliminated leave a program for IPOPT, whose step was
+fitted to measurements, as was one of shooting beside it; with D decisions and R rows of stages,
+
+    states eliminated     FIXED + INTERVAL K + DENSE D^2 + PER_ENTRY N K n D + ROW R D + PAIR R^2 D
+    multiple shooting     the less of FILL N n D^1.5 and STACKED K (N n)^2 (N n + m)     seconds.
+
+The rate of operations
 and the time of a call are those of a typical machine, so that the same request takes the same way
 on every run and on every machine; `Machine.measured` tells those of this one.
 """
@@ -35,6 +42,9 @@ SLOWED = 6.0  # how much slower matrix products run on blocks of a few rows
 PER_ENTRY = 4e-9  # s, to carry one mixed derivative back by one interval
 EVALUATION = 4.0  # of a step with its evaluations, relative to its linear algebra
 MOST_BYTES = 6e9  # of the dense Hessian with its factor and two copies
+BYTES = 100.0  # for an entry of a program's derivatives: values, indices, and those of the factor
+FIXED, INTERVAL, DENSE, ROW, PAIR = 3e-3, 4e-4, 1.6e-7, 1.5e-7, 6e-10  # s, of a program's step
+FILL, STACKED = 1.5e-7, 7e-10  # s, of a step of shooting: many members, few of them
 SEPARABLE_RATIO = 0.5  # the recursion must promise this share of the dense step's time
 
 
@@ -135,6 +145,19 @@ class Sizes:
         calls = CALLS[method.value] * self.intervals
         return flops / machine.flops + calls * machine.call
 
+    def program_seconds(self, rows: int) -> float:
+        """Expected time of a step of IPOPT without states, with so many rows of stages."""
+        size = float(self.decisions)
+        carried = PER_ENTRY * self.members * self.intervals * self.state * size
+        own = FIXED + INTERVAL * self.intervals + DENSE * size**2
+        return own + carried + (ROW * rows + PAIR * float(rows) ** 2) * size
+
+    def shooting_seconds(self) -> float:
+        """Expected time of a step of IPOPT with the states, to be held against the same."""
+        stacked = float(self.members * self.state)
+        few = STACKED * self.intervals * stacked**2 * (stacked + self.control)
+        return min(FILL * stacked * float(self.decisions) ** 1.5, few)
+
     def gradients_per_step(self, method: Method) -> float:
         """Expected cost of a second-order step, in gradients.
 
@@ -157,6 +180,17 @@ def obstacle(staged: StagedProblem) -> str | None:
     """Why the states cannot be eliminated here; None if they can."""
     if any(stage.function.local_size for stage in staged.stages):
         return "its implicit stages have unknowns of their own"
+    if kinks_or_limits(staged) is not None and program_bytes(staged) > MOST_BYTES:
+        return "the derivatives of its rows in the controls would not fit"
+    return None
+
+
+def kinks_or_limits(staged: StagedProblem) -> str | None:
+    """What makes a problem without its states a program of `ocp.reduced_program`; None if nothing.
+
+    Problems with nothing, with bounds alone, and with equations at the end alone have minimisers
+    of their own.
+    """
     if any(np.isfinite(b).any() for stage in staged.stages for b in stage.state_bounds):
         return "its states have bounds"
     rows = [(k, stage.rows) for k, stage in enumerate(staged.stages)]
@@ -166,7 +200,25 @@ def obstacle(staged: StagedProblem) -> str | None:
             return "its soft rows are kinks of the cost"
         if block.weight.size and (k < staged.intervals or (block.lower < block.upper).any()):
             return "it has hard rows that are not equations at the end"
+    if has_rows(staged) and has_bounds(staged):
+        return "it has equations at the end as well as bounds"
     return None
+
+
+def program_bytes(staged: StagedProblem) -> float:
+    """Memory of the program's derivatives: rows times decisions, and the dense Hessian."""
+    decisions = staged.decision_size
+    return float(BYTES * (_dense_rows(staged) + decisions) * decisions)
+
+
+def _dense_rows(staged: StagedProblem) -> int:
+    """Rows of stages, bounded states among them; those of shared terms are sparse."""
+    rows = 0
+    for k, stage in enumerate(staged.stages):
+        lower, upper = stage.state_bounds
+        bounded = int((np.isfinite(lower) | np.isfinite(upper)).sum()) if k else 0
+        rows += staged.members * (stage.rows.weight.size + bounded)
+    return rows
 
 
 def has_bounds(staged: StagedProblem) -> bool:
@@ -189,10 +241,11 @@ def restriction(staged: StagedProblem, method: Method) -> str | None:
 
 def _restriction_of(method: Method, staged: StagedProblem) -> str | None:
     """The same where the states can be eliminated."""
-    if has_rows(staged) and has_bounds(staged):
-        return "it has equations at the end as well as bounds"
     if method is Method.CONDENSED:
         return None
+    found = kinks_or_limits(staged)
+    if found is not None:
+        return found
     if has_rows(staged):
         return "it has equations at the end, which need a dense Hessian"
     if method is Method.RICCATI and has_bounds(staged):
@@ -222,6 +275,9 @@ def choose(staged: StagedProblem, wanted: Method = Method.AUTO) -> Choice:
             Method.SHOOTING,
             "Multiple shooting: with one member its equations are banded, and cost little.",
         )
+    rows = kinks_or_limits(staged)
+    if rows is not None:
+        return _choose_program(staged, rows)
     sizes = Sizes.of(staged)
     states = sizes.members * sizes.state * sizes.intervals
     if states < FEWEST_STATES and sizes.control <= MOST_SPARSE:
@@ -247,4 +303,20 @@ def choose(staged: StagedProblem, wanted: Method = Method.AUTO) -> Choice:
     against = f" than {others}" if others else ""
     return Choice(
         best, f"Method {best.value}: its second-order steps are expected to cost less{against}."
+    )
+
+
+def _choose_program(staged: StagedProblem, why: str) -> Choice:
+    """With the states or without them, for a problem that needs a program for IPOPT."""
+    sizes = Sizes.of(staged)
+    without, with_states = sizes.program_seconds(_dense_rows(staged)), sizes.shooting_seconds()
+    if without < with_states:
+        return Choice(
+            Method.CONDENSED,
+            "Method condensed, as a program in the controls and slacks for IPOPT "
+            f"({why}): its steps are expected to cost less than those of shooting.",
+        )
+    return Choice(
+        Method.SHOOTING,
+        f"Multiple shooting: its steps are expected to cost less than those of condensed ({why}).",
     )

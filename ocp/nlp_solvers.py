@@ -1,7 +1,8 @@
-"""The optimisers that a program of multiple shooting can be handed to."""
+"""The optimisers that a problem laid out as a nonlinear program can be handed to."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 
 from ocp import fatrop, ipopt
@@ -9,6 +10,7 @@ from ocp.fatrop import FatropOptions
 from ocp.ipopt import IpoptOptions
 from ocp.linear_solvers import LinearSolver
 from ocp.nlp import Array, NLPResult, Progress
+from ocp.reduced_program import PIVOT_TOLERANCE, ReducedProgram
 from ocp.shooting import Shooting
 
 
@@ -26,7 +28,7 @@ class NLPSolver(Enum):
 
 def minimize(
     solver: NLPSolver,
-    shooting: Shooting,
+    layout: Shooting | ReducedProgram,
     start: Array,
     options: IpoptOptions,
     progress: Progress | None = None,
@@ -39,7 +41,17 @@ def minimize(
             that the solver can take; or options of IPOPT are given to another solver.
     """
     if solver is NLPSolver.IPOPT:
-        return ipopt.minimize(shooting.program, start, options, progress, warm)
+        if isinstance(layout, ReducedProgram):
+            options = replace(options, pivot_tolerance=PIVOT_TOLERANCE)
+        found = ipopt.minimize(layout.program, start, options, progress, warm)
+        if isinstance(layout, ReducedProgram) and layout.functions.failure:
+            raise layout.functions.failure[0]
+        return found
+    if isinstance(layout, ReducedProgram):
+        raise ValueError(
+            f"nlp_solver is NLPSolver.{solver.name}, which takes programs of multiple shooting; "
+            "use NLPSolver.IPOPT where the states are eliminated, or Method.SHOOTING."
+        )
     if options.extra or options.linear_solver is not LinearSolver.MUMPS:
         given = (
             ", ".join(options.extra) or f"linear_solver=LinearSolver.{options.linear_solver.name}"
@@ -55,4 +67,4 @@ def minimize(
         time_limit=options.time_limit,
         objective_scale=options.objective_scale,
     )
-    return fatrop.minimize(shooting, start, chosen, progress, warm)
+    return fatrop.minimize(layout, start, chosen, progress, warm)

@@ -1,4 +1,4 @@
-"""Solve: a problem is discretised, laid out by multiple shooting, minimised and certified.
+"""Solve: a problem is discretised, laid out as a program, minimised and certified.
 
 The verdict is ours: "solved" means that the certificate, computed from the stages and the
 trajectory, is within the tolerance to first order and positive to second order, whatever the
@@ -24,12 +24,13 @@ from ocp.grid import TimeGrid
 from ocp.guess import Guess, other_guesses
 from ocp.ipopt import IpoptOptions
 from ocp.linear_solvers import LinearSolver
-from ocp.method import Choice, Method, choose
+from ocp.method import Choice, Method, choose, kinks_or_limits
 from ocp.newton import Limits
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.nlp_solvers import NLPSolver, minimize
 from ocp.problem import OptimalControlProblem
 from ocp.reduced import Reduced
+from ocp.reduced_program import ReducedProgram
 from ocp.reduction import minimize_reduced
 from ocp.runge_kutta import GAUSS_LEGENDRE_4, ButcherTableau
 from ocp.scaling import Scaling, automatic_scaling, scaled, scaled_rows, to_scaled
@@ -48,11 +49,12 @@ from ocp.trajectory import (
 TOLERANCE_RATIO = 1e-2
 RETRIES = 2  # of a solve that ends short of the certificate's tolerance
 RETRY_SCALE = 1e4  # factor on the objective in each
-GIVEN_UP = (
+GIVEN_UP: tuple[Status, ...] = (
     Status.INACCURATE,
     Status.INFEASIBLE,
     Status.FAILED,
 )  # without states: shooting is tried
+ASTRAY: tuple[Status, ...] = (*GIVEN_UP, Status.INVALID_NUMBER)  # the same, of a program with rows
 FEASIBLE = 1e-4  # relative violation beyond which a point that is called solved is infeasible
 SMALLEST_TOLERANCE = 1e-12  # of the optimiser, above rounding
 
@@ -207,7 +209,7 @@ def solve_staged(
     progress: Progress | None = None,
     warm: NLPResult | None = None,
 ) -> Solution:
-    """Minimise a staged problem, and certify where it ended.
+    """Minimise a staged problem by the method that suits it, and certify where it ended.
 
     A guess may be decisions (u^0, ..., u^{K-1}, p) alone, for the states that they lead to. A
     solution as guess also lends its multipliers, as does an earlier result given as `warm`, if
@@ -225,13 +227,13 @@ def _solve_staged(
     warm: NLPResult | None,
 ) -> Solution:
     begin = time.perf_counter()
+    earlier = guess if isinstance(guess, Solution) else None
     if isinstance(guess, Solution):
         warm = guess.result
         guess = guess.trajectory
     guess = constant_guess(staged) if guess is None else guess
-    shooting = Shooting(staged)
     if isinstance(guess, Trajectory):
-        shooting.check(guess)
+        Shooting(staged).check(guess)
         decisions = guess.decisions
     else:
         decisions = checked_decisions(staged, guess)
@@ -241,16 +243,38 @@ def _solve_staged(
         return _refused(linearize(staged, _rolled(staged, guess)), Status.INFEASIBLE, why, begin)
     choice = _method(staged, options)
     if choice.method is not Method.SHOOTING:
-        solution = _without_states(staged, choice, decisions, options, progress, begin)
-        if solution.status not in GIVEN_UP or options.method is not Method.AUTO:
+        if kinks_or_limits(staged) is None:
+            given_up = GIVEN_UP
+            solution = _without_states(staged, choice, decisions, options, progress, begin)
+        else:
+            given_up, layout = ASTRAY, ReducedProgram(staged)
+            rolled, own = rollout(staged, decisions), warm
+            if earlier is not None and not (warm is not None and layout.fits(warm)):
+                own = layout.claimed(rolled, earlier.certificate.multipliers)
+            solution = _by_program(layout, choice, rolled, options, progress, own, begin)
+        if solution.status not in given_up or options.method is not Method.AUTO:
             return solution
         choice = Choice(Method.SHOOTING, f"Multiple shooting, after {choice.method.value} gave up.")
     guess = _rolled(staged, guess)
+    return _by_program(Shooting(staged), choice, guess, options, progress, warm, begin)
+
+
+def _by_program(
+    layout: Shooting | ReducedProgram,
+    choice: Choice,
+    guess: Trajectory,
+    options: SolveOptions,
+    progress: Progress | None,
+    warm: NLPResult | None,
+    begin: float,
+) -> Solution:
+    """Minimise the nonlinear program of a problem from a guess, and certify where it ended."""
+    staged = layout.staged
     at_guess = linearize(staged, guess)
     culprit = not_finite(at_guess)
     if culprit is not None:
         return _refused(at_guess, Status.INVALID_NUMBER, _at_the_guess(culprit), begin)
-    program, start = shooting.program, shooting.pack(guess)
+    program, start = layout.program, layout.pack(guess)
     shape = (start.size, program.constraint_lower.size)
     if warm is not None and (warm.point.size, warm.multipliers.size) != shape:
         warm = None
@@ -264,7 +288,7 @@ def _solve_staged(
         linear_solver=options.linear_solver,
         extra=options.ipopt,
     )
-    found = _sharpened(shooting, start, settings, options, progress, warm)
+    found = _sharpened(layout, start, settings, options, progress, warm)
     result, trajectory, certificate, status = found
     if status not in (Status.SOLVED, Status.NOT_A_MINIMUM) and _is_free(staged):
         trajectory = _best_rollout(staged, trajectory, guess)
@@ -272,11 +296,11 @@ def _solve_staged(
     linearization = linearize(staged, trajectory)
     return Solution(
         trajectory=trajectory,
-        costates=shooting.costates(result),
+        costates=layout.costates(result),
         objective=linearization.objective,
         costs=costs_by_term(linearization),
         status=status,
-        message=explain(shooting, result, certificate, status, options.tolerance),
+        message=_explained(layout, result, certificate, status, options.tolerance),
         backend_status=result.backend_status,
         certificate=certificate,
         iterations=result.iterations,
@@ -292,6 +316,19 @@ def _rolled(staged: StagedProblem, guess: Trajectory | Array) -> Trajectory:
     return guess if isinstance(guess, Trajectory) else rollout(staged, guess)
 
 
+def _explained(
+    layout: Shooting | ReducedProgram,
+    result: NLPResult,
+    certificate: Certificate,
+    status: Status,
+    tolerance: float,
+) -> str:
+    """What the status means; where the states were kept, what is wrong and what to do as well."""
+    if isinstance(layout, Shooting):
+        return explain(layout, result, certificate, status, tolerance)
+    return message(status, certificate, tolerance)
+
+
 def _method(staged: StagedProblem, options: SolveOptions) -> Choice:
     """The method asked for, or chosen; options of an optimiser ask for one that has them."""
     special = (
@@ -301,7 +338,15 @@ def _method(staged: StagedProblem, options: SolveOptions) -> Choice:
     )
     if special and options.method is Method.AUTO:
         return Choice(Method.SHOOTING, "Multiple shooting, which the options given belong to.")
-    return choose(staged, options.method)
+    choice = choose(staged, options.method)
+    needs_ipopt = choice.method is not Method.SHOOTING and kinks_or_limits(staged) is not None
+    if needs_ipopt and options.nlp_solver is not NLPSolver.IPOPT:
+        return Choice(
+            Method.SHOOTING,
+            f"The problem was solved by shooting, not by {choice.method.value}: "
+            f"{options.nlp_solver.value} takes programs of shooting alone.",
+        )
+    return choice
 
 
 def _without_states(
@@ -357,7 +402,7 @@ def _certified(
 
 
 def _sharpened(
-    shooting: Shooting,
+    layout: Shooting | ReducedProgram,
     start: Array,
     settings: IpoptOptions,
     options: SolveOptions,
@@ -366,8 +411,8 @@ def _sharpened(
 ) -> tuple[NLPResult, Trajectory, Certificate, Status]:
     """Minimise, and go on with a magnified cost where that ends short of the certificate."""
     begin = time.perf_counter()
-    result = minimize(options.nlp_solver, shooting, start, settings, progress, warm)
-    trajectory, certificate, status = _judge(shooting, result, options.tolerance)
+    result = minimize(options.nlp_solver, layout, start, settings, progress, warm)
+    trajectory, certificate, status = _judge(layout, result, options.tolerance)
     sharp = TOLERANCE_RATIO * options.tolerance
     for _ in range(RETRIES):
         left = settings.time_limit - (time.perf_counter() - begin)
@@ -380,8 +425,8 @@ def _sharpened(
         settings = replace(
             settings, objective_scale=RETRY_SCALE * settings.objective_scale, time_limit=left
         )
-        again = minimize(options.nlp_solver, shooting, result.point, settings, progress, result)
-        found = _judge(shooting, again, options.tolerance)
+        again = minimize(options.nlp_solver, layout, result.point, settings, progress, result)
+        found = _judge(layout, again, options.tolerance)
         if found[1].stationarity < certificate.stationarity:
             result = again.after(result)
             trajectory, certificate, status = found
@@ -389,11 +434,11 @@ def _sharpened(
 
 
 def _judge(
-    shooting: Shooting, result: NLPResult, tolerance: float
+    layout: Shooting | ReducedProgram, result: NLPResult, tolerance: float
 ) -> tuple[Trajectory, Certificate, Status]:
     """The trajectory where the optimiser stopped, its certificate and the verdict."""
-    trajectory = shooting.unpack(result.point)
-    certificate = certify(shooting.staged, trajectory, shooting.multipliers(result))
+    trajectory = layout.unpack(result.point)
+    certificate = certify(layout.staged, trajectory, layout.multipliers(result))
     return trajectory, certificate, verdict(certificate, result.status, tolerance)
 
 

@@ -137,20 +137,34 @@ def test_a_start_near_a_minimum_is_not_led_away_by_a_part_of_the_members(monkeyp
     assert found.objective == pytest.approx(first.objective, rel=SAME)
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"loss": HINGE}, "soft rows"),
-        ({"penalty": L1_PENALTY}, "soft rows"),
-    ],
-    ids=str,
-)
-def test_kinks_are_left_to_multiple_shooting_with_the_reason(options, reason):
-    problem = learning_problem(**options)
+@pytest.mark.parametrize("options", [{"loss": HINGE}, {"penalty": L1_PENALTY}], ids=str)
+def test_kinks_take_a_program_with_a_dense_hessian_and_say_so(options):
+    small = learning_problem(**options).staged
+    large = learning_problem(samples=200, layers=20, **options).staged
+    assert choose(small).method is Method.SHOOTING
+    assert choose(small, Method.CONDENSED).method is Method.CONDENSED
+    assert choose(large).method is Method.CONDENSED
+    for choice in (choose(small), choose(large), choose(large, Method.RICCATI)):
+        assert "soft rows" in choice.reason
+    for method in (Method.RICCATI, Method.MATRIX_FREE):
+        assert choose(large, method).method is Method.SHOOTING
+
+
+def test_few_samples_or_many_rows_along_the_way_keep_their_states():
+    few = minimal_norm(learning_problem(samples=10, layers=10, width=8, bound=20.0)).staged
+    many = minimal_norm(learning_problem(samples=40, layers=5, width=8, bound=20.0)).staged
+    along = learning_problem(samples=200, layers=20, loss=HINGE, tracking=1.0).staged
+    assert choose(few).method is Method.SHOOTING
+    assert choose(along).method is Method.SHOOTING
+    assert choose(many).method is Method.CONDENSED
+
+
+def test_derivatives_that_would_not_fit_are_left_to_multiple_shooting_with_the_reason():
+    staged = learning_problem(samples=6000, layers=200, loss=HINGE, tracking=1.0).staged
     for method in (Method.AUTO, Method.CONDENSED):
-        choice = choose(problem.staged, method)
+        choice = choose(staged, method)
         assert choice.method is Method.SHOOTING
-        assert reason in choice.reason
+        assert "would not fit" in choice.reason
 
 
 def test_one_member_is_left_to_multiple_shooting_unless_asked_for():
