@@ -193,6 +193,9 @@ class Transcription:
 
     def row_blocks(self, k: int) -> list[RowBlock]:
         """The rows of stage k, in their order; K is the end."""
+        problem = self.problem
+        if not (problem.path_constraints or problem.terminal_constraints or self._interior):
+            return []
         at_nodes, mixed, soft = self._path_constraints
         steps, node = self.grid.steps, float(self.grid.nodes[k])
         before = steps[k - 1] / 2 if k else 0.0
@@ -213,6 +216,8 @@ class Transcription:
 
     def control_row_blocks(self, k: int) -> list[RowBlock]:
         """The rows of the constraints of the control alone, of interval k."""
+        if not self.problem.control_constraints:
+            return []
         node, step = float(self.grid.nodes[k]), float(self.grid.steps[k])
         points = (
             zip(*self.stage_points(k), strict=True) if self.control_per_stage else [(node, step)]
@@ -323,7 +328,7 @@ class Transcription:
         start = ca.SX.sym("start", problem.initial.numel())
         data = ca.vertcat(problem.data, start)
         initial = start
-        if start.numel():
+        if start.numel() and extra.numel():
             initial = start + self._selector() @ extra
         return ca.vertcat(problem.parameter, extra), initial, data, ca.SX.sym("c", 2)
 
@@ -349,7 +354,10 @@ class Transcription:
             "model", arguments, [problem.dynamics, self.sign * problem.running_cost]
         )
         node_rows, interior_rows, mixed_rows, soft_rows = (
-            ca.Function("rows", arguments, [expression]) for expression in expressions
+            ca.Function("rows", arguments, [expression])
+            if expression.numel()
+            else lambda *point: ca.SX(0, 1)
+            for expression in expressions
         )
         state = x + self._selector() @ p[own.numel() :] if at_start else x
         step, start = self._scale * c[1] / self.substeps, self._scale * c[0]

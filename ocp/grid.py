@@ -8,6 +8,7 @@ In a learning problem the K intervals are the layers of the network and t is its
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,10 +69,12 @@ class TimeGrid:
         near = np.abs(times[:, None] - self.nodes).min(axis=1) <= 1e-9 * self.horizon
         return TimeGrid(np.unique(np.concatenate([self.nodes, times[~near]])))
 
-    @property
+    @cached_property
     def steps(self) -> NDArray[np.float64]:
-        """Interval lengths h_k, (K,)."""
-        return np.diff(self.nodes)
+        """Interval lengths h_k, (K,), read-only."""
+        steps = np.diff(self.nodes)
+        steps.setflags(write=False)
+        return steps
 
     @property
     def intervals(self) -> int:

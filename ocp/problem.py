@@ -268,8 +268,14 @@ class OptimalControlProblem:
             for constraint in getattr(self, f"{kind}_constraints"):
                 label = f"{kind} constraint {constraint.name!r}"
                 allowed.append((label, constraint.expression, symbols))
+        declared: dict[int, set[int]] = {}
         for label, expression, symbols in allowed:
-            known = {s.__hash__() for group in symbols for s in ca.symvar(group)}
+            if expression.is_constant():
+                continue
+            for group in symbols:
+                if id(group) not in declared:
+                    declared[id(group)] = {s.__hash__() for s in ca.symvar(group)}
+            known = set().union(*(declared[id(group)] for group in symbols))
             unknown = [s.name() for s in ca.symvar(expression) if s.__hash__() not in known]
             if unknown:
                 raise ValueError(

@@ -327,7 +327,8 @@ class Rows:
     @classmethod
     def join(cls, blocks: Sequence[Rows]) -> Rows:
         """Blocks of rows one after the other."""
-        blocks = [cls.none(), *blocks]
+        if not blocks:
+            return cls.none()
         return cls(
             tuple(name for block in blocks for name in block.names),
             np.concatenate([block.lower for block in blocks]),
