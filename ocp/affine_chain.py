@@ -193,7 +193,7 @@ def _bound(step: tuple, arrays: tuple[Array, Array]) -> Call:
     """A call of the operation on rows of the arrays of both kinds, (..., rows, columns)."""
     operation, kind, target, *operands = step
     given = [part for part in operands if part is not None]
-    places = [(arrays[part[0]], _single(part[1])) for part in given]
+    places = [(arrays[part[0]], _broadcast(part[1])) for part in given]
     is_simple = all(isinstance(rows, slice) for _, rows in [*places, (None, target)])
     if is_simple and isinstance(operation, np.ufunc):
         views = [array[..., rows, :] for array, rows in places]
@@ -201,7 +201,7 @@ def _bound(step: tuple, arrays: tuple[Array, Array]) -> Call:
     return _assign, (operation, places, arrays[kind], target)
 
 
-def _single(rows: Any) -> Any:
+def _broadcast(rows: Any) -> Any:
     """A row that is taken several times as one that is broadcast."""
     if isinstance(rows, np.ndarray) and (rows == rows[0]).all():
         return slice(int(rows[0]), int(rows[0]) + 1)

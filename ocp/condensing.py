@@ -109,7 +109,7 @@ def linearize(staged: StagedProblem, trajectory: Trajectory) -> Linearization:
     """
     stages: dict[int, StageValues] = {}
     arrays: list[Array] = []
-    for group in staged.batches(CALL_COLUMNS):
+    for group in staged.batches(CALL_COLUMNS // max(staged.members, 1)):
         v, g = _columns(staged, trajectory, group)
         bounds = [staged.stages[k].rows for k in group]
         function, members = staged.stages[group[0]].function, staged.members

@@ -54,16 +54,13 @@ class MemberBlock:
             Stages, rows and columns of entries of the upper triangle, values (entries, stages, M).
         """
         stages = self.linearization.stages
-        together = max(CALL_COLUMNS // max(self.count, 1), 1)
-        for group in self.staged.batches():
-            for start in range(0, len(group), together):
-                part = group[start : start + together]
-                function = stages[part[0]].function
-                values = function.vectorized("second")(
-                    np.hstack([stages[k].unknowns[:, self.members] for k in part]),
-                    np.hstack([stages[k].given[:, self.members] for k in part]),
-                    np.ones((1, 1)),
-                    np.hstack([self.lagrangian(k) for k in part]),
-                )[0]
-                shape = (len(values), len(part), self.count)
-                yield part, function.patterns[2], values.reshape(shape)
+        for group in self.staged.batches(CALL_COLUMNS // max(self.count, 1)):
+            function = stages[group[0]].function
+            values = function.vectorized("second")(
+                np.hstack([stages[k].unknowns[:, self.members] for k in group]),
+                np.hstack([stages[k].given[:, self.members] for k in group]),
+                np.ones((1, 1)),
+                np.hstack([self.lagrangian(k) for k in group]),
+            )[0]
+            shape = (len(values), len(group), self.count)
+            yield group, function.patterns[2], values.reshape(shape)

@@ -14,9 +14,9 @@ fitted to measurements, as was one of shooting beside it; with D decisions and R
     states eliminated     FIXED + INTERVAL K + DENSE D^2 + PER_ENTRY N K n D + ROW R D + PAIR R^2 D
     multiple shooting     the less of FILL N n D^1.5 and STACKED K (N n)^2 (N n + m)     seconds.
 
-The rate of operations
-and the time of a call are those of a typical machine, so that the same request takes the same way
-on every run and on every machine; `Machine.measured` tells those of this one.
+The rate of operations and the time of a call are those of a typical machine, so that the same
+request takes the same way on every run and on every machine; `Machine.measured` tells those of this
+one.
 """
 
 from __future__ import annotations
@@ -236,10 +236,10 @@ def restriction(staged: StagedProblem, method: Method) -> str | None:
     """Why a method cannot solve this problem; None if it can."""
     if method in (Method.AUTO, Method.SHOOTING):
         return None
-    return obstacle(staged) or _restriction_of(method, staged)
+    return obstacle(staged) or _restriction_of(staged, method)
 
 
-def _restriction_of(method: Method, staged: StagedProblem) -> str | None:
+def _restriction_of(staged: StagedProblem, method: Method) -> str | None:
     """The same where the states can be eliminated."""
     if method is Method.CONDENSED:
         return None
@@ -287,7 +287,7 @@ def choose(staged: StagedProblem, wanted: Method = Method.AUTO) -> Choice:
     candidates = [
         method
         for method in (Method.CONDENSED, Method.RICCATI, Method.MATRIX_FREE)
-        if _restriction_of(method, staged) is None
+        if _restriction_of(staged, method) is None
         and (method is not Method.CONDENSED or 32.0 * sizes.dense**2 <= MOST_BYTES)
     ]
     if not candidates:

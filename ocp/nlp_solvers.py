@@ -40,18 +40,19 @@ def minimize(
         ValueError: the solver, or the linear solver, does not work here; the problem is not one
             that the solver can take; or options of IPOPT are given to another solver.
     """
-    if solver is NLPSolver.IPOPT:
-        if isinstance(layout, ReducedProgram):
-            options = replace(options, pivot_tolerance=PIVOT_TOLERANCE)
+    if isinstance(layout, ReducedProgram):
+        if solver is not NLPSolver.IPOPT:
+            raise ValueError(
+                f"nlp_solver is NLPSolver.{solver.name}, which takes programs of multiple "
+                "shooting; use NLPSolver.IPOPT where the states are eliminated, or Method.SHOOTING."
+            )
+        options = replace(options, pivot_tolerance=PIVOT_TOLERANCE)
         found = ipopt.minimize(layout.program, start, options, progress, warm)
-        if isinstance(layout, ReducedProgram) and layout.functions.failure:
+        if layout.functions.failure:
             raise layout.functions.failure[0]
         return found
-    if isinstance(layout, ReducedProgram):
-        raise ValueError(
-            f"nlp_solver is NLPSolver.{solver.name}, which takes programs of multiple shooting; "
-            "use NLPSolver.IPOPT where the states are eliminated, or Method.SHOOTING."
-        )
+    if solver is NLPSolver.IPOPT:
+        return ipopt.minimize(layout.program, start, options, progress, warm)
     if options.extra or options.linear_solver is not LinearSolver.MUMPS:
         given = (
             ", ".join(options.extra) or f"linear_solver=LinearSolver.{options.linear_solver.name}"

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from weakref import WeakKeyDictionary
 
 import casadi as ca
 import numpy as np
@@ -54,14 +53,6 @@ class Sweep:
     affine: AffineStage | None
 
     @classmethod
-    def known(cls, function: StageFunction, n: int, m: int, data: int) -> Sweep:
-        """The one that was made before, as long as the stage function lives."""
-        kept = _SWEEPS.setdefault(function, {})
-        if (n, m, data) not in kept:
-            kept[n, m, data] = cls.of(function, n, m, data)
-        return kept[n, m, data]
-
-    @classmethod
     def of(cls, function: StageFunction, n: int, m: int, data: int) -> Sweep:
         """For a state of size n, a control of size m and so many data of a member."""
         given = function.function.size1_in(1)
@@ -98,9 +89,6 @@ class Sweep:
         return products < LOOP_NS * operations * members
 
 
-_SWEEPS: WeakKeyDictionary[StageFunction, dict[tuple[int, int, int], Sweep]] = WeakKeyDictionary()
-
-
 @dataclass(frozen=True, eq=False)
 class Run:
     """Neighbouring stages start, ..., stop - 1 that are run together.
@@ -130,7 +118,8 @@ class Reduced:
 
     def _sweep(self, k: int) -> Sweep:
         stage, data = self.staged.stages[k], self.staged.data.shape[1]
-        return Sweep.known(stage.function, stage.state_size, stage.control_size, data)
+        sizes = stage.state_size, stage.control_size, data
+        return stage.function.kept(("sweep", *sizes), lambda: Sweep.of(stage.function, *sizes))
 
     @cached_property
     def _data(self) -> Array:

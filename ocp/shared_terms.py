@@ -8,7 +8,6 @@ Terms of one function, such as the weight decay of all layers, are evaluated tog
 from __future__ import annotations
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import casadi as ca
 import numpy as np
@@ -16,8 +15,6 @@ from numpy.typing import NDArray
 
 from ocp.stages import Array, SharedTerm, StagedProblem, StageFunction
 from ocp.vectorize import Vectorized
-
-_SLOPES: WeakKeyDictionary[StageFunction, Vectorized] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +93,13 @@ class SharedTerms:
 
 
 def _slopes(function: StageFunction) -> Vectorized:
-    """(v, g) -> (cost, its derivatives in v), kept as long as the stage function lives."""
-    if function not in _SLOPES:
+    """(v, g) -> (cost, its derivatives in v)."""
+
+    def make() -> Vectorized:
         f = function.function
         v, g = ca.SX.sym("v", f.size1_in(0)), ca.SX.sym("g", f.size1_in(1))
         cost = f(v, g)[1]
         outputs = [cost, ca.densify(ca.gradient(cost, v))]
-        _SLOPES[function] = Vectorized(ca.Function("slopes", [v, g], outputs))
-    return _SLOPES[function]
+        return Vectorized(ca.Function("slopes", [v, g], outputs))
+
+    return function.kept("slopes", make)

@@ -12,10 +12,11 @@ may change from stage to stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import casadi as ca
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from ocp.vectorize import Vectorized
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 
 NEWTON_STEPS = 50  # most steps for the local unknowns of a stage
 NEWTON_TOLERANCE = 1e-14  # relative size of the last step
@@ -75,6 +77,7 @@ class StageFunction:
     local: slice = field(default_factory=lambda: slice(0, 0))
     _mapped: dict[tuple[str, int], ca.Function] = field(default_factory=dict, repr=False)
     _vectorized: dict[str, Vectorized] = field(default_factory=dict, repr=False)
+    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -99,7 +102,20 @@ class StageFunction:
         return cls(function, slice(start, start + equations.numel()))
 
     def __getstate__(self) -> dict:
-        return {"function": self.function, "local": self.local, "_mapped": {}, "_vectorized": {}}
+        empty: dict = {"_mapped": {}, "_vectorized": {}, "_kept": {}}
+        return {"function": self.function, "local": self.local, **empty}
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What somebody made of this function before, for as long as the function lives.
+
+        Args:
+            key: who asks, and for what.
+            make: makes it the first time.
+        """
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
 
     @property
     def size(self) -> int:
@@ -508,12 +524,12 @@ class StagedProblem:
         """Stages grouped by their function, so that each group is evaluated in one call.
 
         Args:
-            most: columns, one per member and stage, in a group of more than one stage.
+            most: stages in a group, taken as 1 if it is less; all by default.
         """
         groups: dict[int, list[int]] = {}
         for k, stage in enumerate(self.stages):
             groups.setdefault(id(stage.function), []).append(k)
         for group in groups.values():
-            together = len(group) if most is None else max(most // max(self.members, 1), 1)
+            together = len(group) if most is None else max(most, 1)
             for start in range(0, len(group), together):
                 yield group[start : start + together]

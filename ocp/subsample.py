@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 import casadi as ca
 import numpy as np
 
 from ocp.stages import Array, Rows, StagedProblem, StageFunction
-
-_SCALED: WeakKeyDictionary[StageFunction, dict[float, StageFunction]] = WeakKeyDictionary()
 
 
 def subsample(staged: StagedProblem, members: Sequence[int] | Array) -> StagedProblem:
@@ -36,12 +33,13 @@ def subsample(staged: StagedProblem, members: Sequence[int] | Array) -> StagedPr
 
 
 def _scaled(function: StageFunction, factor: float) -> StageFunction:
-    """The function with its cost times a factor, kept as long as the function itself lives."""
-    kept = _SCALED.setdefault(function, {})
-    if factor not in kept:
+    """The function with its cost times a factor."""
+
+    def make() -> StageFunction:
         f = function.function
         v, g = ca.SX.sym("v", f.size1_in(0)), ca.SX.sym("g", f.size1_in(1))
         successor, cost, rows, equations = f(v, g)
         scaled = [ca.densify(e) for e in (successor, factor * cost, rows, equations)]
-        kept[factor] = StageFunction(ca.Function(f.name(), [v, g], scaled), function.local)
-    return kept[factor]
+        return StageFunction(ca.Function(f.name(), [v, g], scaled), function.local)
+
+    return function.kept(("scaled", factor), make)
