@@ -505,14 +505,32 @@ def test_lanczos_finds_the_smallest_eigenvalue_that_numpy_finds(monkeypatch, shi
     matrix = (matrix + matrix.T) / 2 + shift * np.eye(size)
     expected = np.linalg.eigvalsh(matrix)[0]
     assert smallest_eigenvalue(matrix) == pytest.approx(expected, rel=1e-9)
-    monkeypatch.setattr(certificate_module, "DENSE_LIMIT", 4)
+    monkeypatch.setattr("ocp.eigenvalues.DENSE_LIMIT", 4)
     assert smallest_eigenvalue(matrix) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("restarts", [5, 1], ids=["larger basis", "decomposition"])
+@pytest.mark.parametrize("rest", [1.0, -1.0], ids=["definite", "indefinite"])
+def test_a_cluster_that_a_small_basis_cannot_part_keeps_no_eigenvalue_from_being_found(
+    monkeypatch, rest, restarts
+):
+    size, copies = 200, 11
+    rng = np.random.default_rng(0)
+    cluster = rest * (1.0 + 1e-9 * rng.uniform(size=copies))
+    values = np.concatenate([cluster, rng.uniform(2.0, 100.0, size - copies)])
+    basis = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    matrix = (basis * values) @ basis.T
+    matrix = (matrix + matrix.T) / 2
+    monkeypatch.setattr("ocp.eigenvalues.DENSE_LIMIT", 4)
+    monkeypatch.setattr("ocp.eigenvalues.RESTARTS", restarts)
+    assert smallest_eigenvalue(matrix) == pytest.approx(values.min(), rel=1e-9)
 
 
 def test_lanczos_and_dense_certificates_agree(monkeypatch):
     staged = fitting_problem()
     solution = solve_staged(staged, random_guess(staged, 0))
     monkeypatch.setattr(certificate_module, "DENSE_LIMIT", 3)
+    monkeypatch.setattr("ocp.eigenvalues.DENSE_LIMIT", 3)
     again = certify(staged, solution.trajectory)
     expected = solution.certificate.min_reduced_hessian_eigenvalue
     assert again.min_reduced_hessian_eigenvalue == pytest.approx(expected, rel=1e-9)
