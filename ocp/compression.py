@@ -81,7 +81,7 @@ def compress(
         )
         blocks.append((l_xx, l_xw[:, :, m:], l_ww[m:, m:]))
         if k < staged.intervals:
-            by_control = values.transition[:, :, n : n + m]
+            by_control = np.ascontiguousarray(values.transition[:, :, n : n + m])
             rows = by_control.reshape(-1, m)
             if k > 0:
                 rows = np.vstack([rows, l_xw[:, :, :m].reshape(-1, m)])
@@ -107,7 +107,7 @@ def compress(
         matrix[parameters, parameters] += l_pp
         if k < staged.intervals:
             n, m = staged.stages[k].state_size, staged.stages[k].control_size
-            transition = linearization.stages[k].transition
+            transition = np.ascontiguousarray(linearization.stages[k].transition)
             state = transition[:, :, :n] @ state
             state[:, :, own] += mixed[k][0]
             state[:, :, parameters] += transition[:, :, n + m :]

@@ -106,7 +106,7 @@ class RiccatiCurvature:
             l_xx, l_xw, l_ww = values.function.hessian_blocks(
                 values.unknowns, values.given, lagrangian.T, n
             )
-            rows, transition = staged.members * n, values.transition
+            rows, transition = staged.members * n, np.ascontiguousarray(values.transition)
             width = transition.shape[2] - n
             bf = transition[:, :, n:].reshape(staged.members * transition.shape[1], width)
             mixed = l_xw.reshape(rows, width)
