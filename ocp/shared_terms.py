@@ -2,7 +2,8 @@
 
     sum_s l_s(u, p; g_s),     its gradient and the diagonal of its Hessian in (u^0, ..., u^{K-1}, p)
 
-Terms of one function, such as the weight decay of all layers, are evaluated together.
+Terms of one function are evaluated together, and those that are sums of multiples of squares, such
+as the weight decay of all layers, as one product of vectors.
 """
 
 from __future__ import annotations
@@ -40,6 +41,25 @@ class _Group:
         constants = np.column_stack([term.constants for term in terms])
         return cls(terms[0].function, index, constants, np.unique(index).size == index.size)
 
+    @property
+    def is_separable(self) -> bool:
+        """Whether no term mixes decisions, so that its Hessian is diagonal."""
+        return not np.diff(self.function.patterns[2], axis=0).any()
+
+    def squares(self) -> Array | None:
+        """The c of terms c . v^2 / 2, (nv, M); None if they are not of this form."""
+        if not (self.is_separable and _has_constant_curvature(self.function)):
+            return None
+        zero = np.zeros(self.index.shape)
+        cost, slopes = _slopes(self.function)(zero, self.constants)
+        return None if cost.any() or slopes.any() else self.curvature(zero)
+
+    def curvature(self, unknowns: Array) -> Array:
+        """Diagonals of the Hessians, (nv, M)."""
+        none = np.zeros((self.function.row_count, self.index.shape[1]))
+        second = self.function.hessians(unknowns, self.constants, none)
+        return np.diagonal(second, axis1=1, axis2=2).T
+
     def add(self, total: Array, parts: Array) -> None:
         """Add (nv, M) numbers of the unknowns to those of the decisions."""
         if self.is_disjoint:
@@ -53,28 +73,39 @@ class SharedTerms:
 
     Args:
         staged: the problem.
+
+    Attributes:
+        are_separable: whether no term mixes decisions, so that the Hessian is diagonal.
     """
 
     def __init__(self, staged: StagedProblem) -> None:
         groups: dict[int, list[SharedTerm]] = {}
         for term in staged.shared:
             groups.setdefault(id(term.function), []).append(term)
-        self._groups = [_Group.of(staged, terms) for terms in groups.values()]
         self._size = staged.decision_size
-
-    @property
-    def are_separable(self) -> bool:
-        """Whether no term mixes decisions, so that its Hessian is diagonal."""
-        return not any(np.diff(g.function.patterns[2], axis=0).any() for g in self._groups)
+        self._squares = np.zeros(self._size)  # c of the terms c . u^2 / 2
+        self._groups = []  # of the others
+        self.are_separable = True
+        for terms in groups.values():
+            group = _Group.of(staged, terms)
+            squares = group.squares()
+            if squares is None:
+                self._groups.append(group)
+                self.are_separable &= group.is_separable
+            else:
+                group.add(self._squares, squares)
 
     def cost(self, decisions: Array) -> float:
         """Of all terms."""
-        values = (g.function.values(decisions[g.index], g.constants)[1] for g in self._groups)
-        return float(sum(cost.sum() for cost in values))
+        total = 0.5 * float(decisions @ (self._squares * decisions))
+        for group in self._groups:
+            total += group.function.values(decisions[group.index], group.constants)[1].sum()
+        return float(total)
 
     def cost_and_gradient(self, decisions: Array) -> tuple[float, Array]:
         """Of all terms, the gradient in all decisions."""
-        total, gradient = 0.0, np.zeros(self._size)
+        gradient = self._squares * decisions
+        total = 0.5 * float(decisions @ gradient)
         for group in self._groups:
             cost, slopes = _slopes(group.function)(decisions[group.index], group.constants)
             total += float(cost.sum())
@@ -83,12 +114,9 @@ class SharedTerms:
 
     def curvature(self, decisions: Array) -> Array:
         """Diagonal of the Hessian, (decisions,)."""
-        diagonal = np.zeros(self._size)
+        diagonal = self._squares.copy()
         for group in self._groups:
-            function, index = group.function, group.index
-            none = np.zeros((function.row_count, index.shape[1]))
-            second = function.hessians(decisions[index], group.constants, none)
-            group.add(diagonal, np.diagonal(second, axis1=1, axis2=2).T)
+            group.add(diagonal, group.curvature(decisions[group.index]))
         return diagonal
 
 
@@ -103,3 +131,14 @@ def _slopes(function: StageFunction) -> Vectorized:
         return Vectorized(ca.Function("slopes", [v, g], outputs))
 
     return function.kept("slopes", make)
+
+
+def _has_constant_curvature(function: StageFunction) -> bool:
+    """Whether the second derivatives of the cost do not depend on v."""
+
+    def find() -> bool:
+        f = function.function
+        v, g = ca.SX.sym("v", f.size1_in(0)), ca.SX.sym("g", f.size1_in(1))
+        return not ca.depends_on(ca.hessian(f(v, g)[1], v)[0], v)
+
+    return function.kept("constant curvature", find)
