@@ -96,7 +96,7 @@ class AffineChain:
         for k in range(self.length):
             following = self._work[k + 1, state] if k + 1 < self.length else self._last
             calls += own[k]
-            calls.append((np.matmul, (self._weights[k].T, self._work[k, : state.stop], following)))
+            calls.append((np.dot, (self._weights[k].T, self._work[k, : state.stop], following)))
         return calls
 
     def _load(self, layout: Layout, which: int, values: Array) -> None:
@@ -134,8 +134,6 @@ class AffineChain:
         Args:
             costate: after the last stage, (n+, c M): one or several of all members.
         """
-        if not self.form.has_cost:
-            _run(self._after)
         several = costate.shape[1] // self.members
         if several not in self._backward:
             self._backward[several] = self._bind_backward(several)
@@ -150,16 +148,16 @@ class AffineChain:
         before = np.empty((n, several * self.members))
         after = np.empty((self.length, size, several * self.members))
         through = np.empty_like(before)
-        calls: list[Call] = []
+        calls: list[Call] = [] if form.has_cost else list(self._after)
         apart = through.reshape(n, several, self.members)
         for k in range(self.length - 1, -1, -1):
             target = after[k - 1] if k else before
-            calls.append((np.matmul, (self._weights[k, :n], after[k], through)))
+            calls.append((np.dot, (self._weights[k, :n], after[k], through)))
             calls.append((np.multiply, (apart, self._slopes[k][:, None], apart)))
             if form.linear is None:
                 calls.append((np.add, (after[k], through, target)))
             else:
-                calls.append((np.matmul, (form.linear.T, after[k], target)))
+                calls.append((np.dot, (form.linear.T, after[k], target)))
                 calls.append((np.add, (target, through, target)))
             if form.has_cost:
                 own = self._work[k, layout.cost_slopes][:, None]
