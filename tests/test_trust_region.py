@@ -95,7 +95,9 @@ def test_the_descent_goes_round_points_where_the_cost_is_not_finite():
     assert quasi.point == pytest.approx([1.0, 1.0], abs=1e-8)
 
 
-@pytest.mark.parametrize("options", [{}, {"trained_readout": True, "tracking": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"trained_readout": True, "tracking": 1.0}, {"width": 5}], ids=str
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_recursion_and_products_are_the_dense_hessian_in_other_words(seed, options):
     data = encode(load("moons", samples=5), "squared")
