@@ -193,13 +193,9 @@ def energy_drift(linearization: Linearization, costates: tuple[Array, ...]) -> f
     sizes = {stage.state_size for stage in staged.stages}
     if not staged.is_autonomous or staged.times is None or len(sizes) > 1:
         return None
-    states = linearization.trajectory.states
-    motion = np.array(
-        [
-            np.sum((costates[k] + costates[k + 1]) / 2 * (states[k + 1] - states[k]))
-            for k in range(staged.intervals)
-        ]
-    )
+    states, adjoints = np.stack(linearization.trajectory.states), np.stack(costates)
+    means = (adjoints[:-1] + adjoints[1:]) / 2
+    motion = np.einsum("kij,kij->k", means, np.diff(states, axis=0))
     cost = np.array([v.cost.sum() + v.penalty for v in linearization.stages[:-1]])
     for term, values in zip(staged.shared, linearization.shared, strict=True):
         if len(term.stages) == 1:
@@ -292,8 +288,10 @@ class _Conditions:
         for k, stage in enumerate(staged.stages):
             y = None if proposal is None else proposal.state_bounds[k]
             state = trajectory.states[k]
-            found = limits_of(state, *stage.state_bounds, np.inf, y, scale) if k else None
-            states.append(found or Limits.none(state.shape))
+            if k and stage.has_state_bounds:
+                states.append(limits_of(state, *stage.state_bounds, np.inf, y, scale))
+            else:
+                states.append(Limits.none(state.shape))
         y = None if proposal is None else proposal.decision_bounds[None]
         bounds_of_decisions = decision_bounds(staged)
         return (
@@ -568,7 +566,7 @@ class _Conditions:
 def _settled_multipliers(values: StageValues) -> Array:
     """+-w where a soft row is clearly violated, 0 elsewhere."""
     bounds = values.bounds
-    if not np.isfinite(bounds.weight).any():
+    if not (bounds.weight.size and np.isfinite(bounds.weight).any()):
         return np.zeros_like(values.rows)
     result = np.where(np.isfinite(bounds.weight), np.sign(values.violation) * 1.0, 0.0)
     result = result * np.where(np.isfinite(bounds.weight), bounds.weight, 0.0)

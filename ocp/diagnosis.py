@@ -94,10 +94,10 @@ def component_sizes(states: Sequence[Array]) -> list[Array]:
 
     Over all stages where the state keeps its size, over each by itself otherwise.
     """
-    sizes = [np.maximum(1.0, np.abs(state).max(axis=0, initial=0.0)) for state in states]
-    if len({size.shape for size in sizes}) == 1:
-        sizes = [np.max(sizes, axis=0)] * len(sizes)
-    return sizes
+    if len({state.shape[1] for state in states}) == 1:
+        everything = np.concatenate([state.T for state in states], axis=1)
+        return [np.abs(everything).max(axis=1, initial=1.0)] * len(states)
+    return [np.abs(state).max(axis=0, initial=1.0) for state in states]
 
 
 def offenders(linearization: Linearization) -> list[Offender]:
@@ -126,9 +126,9 @@ def offenders(linearization: Linearization) -> list[Offender]:
     for term, values in zip(staged.shared, linearization.shared, strict=True):
         add_rows(values, ", ".join(map(str, term.stages)))
     for k, stage in enumerate(staged.stages[1:], start=1):
-        lower, upper = stage.state_bounds
-        if not (np.isfinite(lower).any() or np.isfinite(upper).any()):
+        if not stage.has_state_bounds:
             continue
+        lower, upper = stage.state_bounds
         amounts = np.maximum(trajectory.states[k] - upper, lower - trajectory.states[k])
         sizes = bound_violation(trajectory.states[k], lower, upper)
         for j in np.flatnonzero(sizes.any(axis=0)).tolist():
@@ -150,13 +150,14 @@ def _largest_defects(linearization: Linearization) -> dict[int, tuple[int, int, 
     """Of every component, if there is one: stage, member, relative size and size."""
     states = linearization.trajectory.states
     scales, found = component_sizes(states), dict[int, tuple[int, int, float, float]]()
+    largest = np.zeros(max(state.shape[1] for state in states))
     for k, values in enumerate(linearization.stages[:-1]):
-        amounts = np.abs(values.successor - states[k + 1])
-        sizes = amounts.max(axis=0, initial=0.0) / scales[k + 1]
-        for j in np.flatnonzero(sizes).tolist():
-            if j not in found or sizes[j] > found[j][2]:
-                i = int(np.argmax(amounts[:, j]))
-                found[j] = k, i, float(sizes[j]), float(amounts[i, j])
+        amounts = np.abs(np.subtract(values.successor.T, states[k + 1].T, order="C"))
+        sizes = amounts.max(axis=1, initial=0.0) / scales[k + 1]
+        for j in np.flatnonzero(sizes > largest[: sizes.size]).tolist():
+            i = int(np.argmax(amounts[j]))
+            found[j] = k, i, float(sizes[j]), float(amounts[j, i])
+            largest[j] = sizes[j]
     return found
 
 

@@ -191,14 +191,16 @@ def kinks_or_limits(staged: StagedProblem) -> str | None:
     Problems with nothing, with bounds alone, and with equations at the end alone have minimisers
     of their own.
     """
-    if any(np.isfinite(b).any() for stage in staged.stages for b in stage.state_bounds):
+    if any(stage.has_state_bounds for stage in staged.stages):
         return "its states have bounds"
     rows = [(k, stage.rows) for k, stage in enumerate(staged.stages)]
     rows += [(-1, term.rows) for term in staged.shared]
     for k, block in rows:
+        if not block.weight.size:
+            continue
         if np.isfinite(block.weight).any():
             return "its soft rows are kinks of the cost"
-        if block.weight.size and (k < staged.intervals or (block.lower < block.upper).any()):
+        if k < staged.intervals or (block.lower < block.upper).any():
             return "it has hard rows that are not equations at the end"
     if has_rows(staged) and has_bounds(staged):
         return "it has equations at the end as well as bounds"

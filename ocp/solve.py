@@ -501,10 +501,8 @@ def objective_scale(linearization: Linearization) -> float:
 def _is_free(staged: StagedProblem) -> bool:
     """Whether any controls within their bounds are feasible."""
     rows = [stage.rows for stage in staged.stages] + [term.rows for term in staged.shared]
-    bounds = [np.concatenate(stage.state_bounds) for stage in staged.stages]
-    return all(np.isfinite(r.weight).all() for r in rows) and not any(
-        np.isfinite(b).any() for b in bounds
-    )
+    are_soft = all(np.isfinite(block.weight).all() for block in rows)
+    return are_soft and not any(stage.has_state_bounds for stage in staged.stages)
 
 
 def _best_rollout(staged: StagedProblem, *candidates: Trajectory) -> Trajectory:

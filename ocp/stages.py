@@ -373,6 +373,11 @@ class Stage:
     state_bounds: tuple[Array, Array]
     control_bounds: tuple[Array, Array]
 
+    @cached_property
+    def has_state_bounds(self) -> bool:
+        """Whether a component of the state has a bound."""
+        return any(bool(np.isfinite(bound).any()) for bound in self.state_bounds)
+
 
 @dataclass(frozen=True, eq=False)
 class SharedTerm:
