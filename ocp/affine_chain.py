@@ -16,16 +16,13 @@ features that depend on a layer's constants alone, such as its step, go into W.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ocp.chain_form import AFTER, BEFORE, LAYER, ChainForm, Layout
+from ocp.vectorize import Call, bound, run
 
 Array = NDArray[np.float64]
-Call = tuple[Callable, tuple]  # a function and its arguments, the last one being the result
 
 
 class AffineChain:
@@ -74,7 +71,7 @@ class AffineChain:
         self._layout, self._slopes = layout, self._work[:-1, layout.slopes]
         self.states = self._work[:-1, layout.state]  # (L, n, M), of the last sweep forwards
         own, batches = self._steps()
-        _run(batches[BEFORE])
+        run(batches[BEFORE])
         self._after, self._forward = batches[AFTER], self._bind_forward(own)
         self._backward: dict[int, tuple[Array, Array, list[Call]]] = {}
 
@@ -85,9 +82,9 @@ class AffineChain:
         for step, when in self._layout.steps:
             if when == LAYER:
                 for k in range(self.length):
-                    own[k].append(_bound(step, (self._work[k], self._single[k])))
+                    own[k].append(bound(step, (self._work[k], self._single[k])))
             else:
-                batches[when].append(_bound(step, (self._work[:-1], self._single)))
+                batches[when].append(bound(step, (self._work[:-1], self._single)))
         return own, batches
 
     def _bind_forward(self, own: list[list[Call]]) -> list[Call]:
@@ -121,10 +118,10 @@ class AffineChain:
         flat = np.bincount(self._weight_places, entries.ravel(), length * q * after)
         self._weights[:, :q] = flat.reshape(length, q, after)
         self.states[0] = start
-        _run(self._forward)
+        run(self._forward)
         cost = 0.0
         if self.form.has_cost:
-            _run(self._after)
+            run(self._after)
             cost = float(self._work[:-1, layout.cost].sum())
         return self._last.copy(), cost
 
@@ -139,7 +136,7 @@ class AffineChain:
             self._backward[several] = self._bind_backward(several)
         before, after, calls = self._backward[several]
         after[-1] = costate
-        _run(calls)
+        run(calls)
         return before, after
 
     def _bind_backward(self, several: int) -> tuple[Array, Array, list[Call]]:
@@ -185,34 +182,3 @@ class AffineChain:
         for place, control in enumerate(self._entry_controls):
             slopes[:, control] += entries[:, place]
         return slopes
-
-
-def _bound(step: tuple, arrays: tuple[Array, Array]) -> Call:
-    """A call of the operation on rows of the arrays of both kinds, (..., rows, columns)."""
-    operation, kind, target, *operands = step
-    given = [part for part in operands if part is not None]
-    places = [(arrays[part[0]], _broadcast(part[1])) for part in given]
-    is_simple = all(isinstance(rows, slice) for _, rows in [*places, (None, target)])
-    if is_simple and isinstance(operation, np.ufunc):
-        views = [array[..., rows, :] for array, rows in places]
-        return operation, (*views, arrays[kind][..., target, :])
-    return _assign, (operation, places, arrays[kind], target)
-
-
-def _broadcast(rows: Any) -> Any:
-    """A row that is taken several times as one that is broadcast."""
-    if isinstance(rows, np.ndarray) and (rows == rows[0]).all():
-        return slice(int(rows[0]), int(rows[0]) + 1)
-    return rows
-
-
-def _assign(
-    operation: Callable, places: list[tuple[Array, Any]], array: Array, target: Any
-) -> None:
-    array[..., target, :] = operation(*(values[..., rows, :] for values, rows in places))
-
-
-def _run(calls: list[Call]) -> None:
-    with np.errstate(all="ignore"):
-        for function, arguments in calls:
-            function(*arguments)

@@ -3,8 +3,8 @@
 A scalar CasADi function is a list of elementary operations. Carried out on whole rows of columns
 they run at the speed of NumPy's vector loops, several times faster than CasADi's own loop over
 columns, and without a conversion between the two. For few columns like operations are carried out
-together; for very few the loop of CasADi, which has no overhead per operation, is the fastest; it
-is then called on buffers that are bound once.
+together; for very few the loop of CasADi, which has no overhead per operation, is the fastest.
+Both write into buffers that are bound once.
 
 An input of one column is shared by all columns.
 """
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 Array = NDArray[np.float64]
+Call = tuple[Callable, tuple]  # a function and its arguments, the last one being the result
 
 BLOCK = 2048  # columns in one pass over the operations, so that its rows stay in the cache
 GROUPED = 400  # columns up to which operations are grouped
 # What decides between the three ways of few columns; measured, in ns.
 LOOP_NS, SHARED_NS = 3.0, 10_000.0  # an operation in CasADi's loop; what shared inputs cost there
-GROUPED_NS, GROUP_NS, COPIED_NS = 4000.0, 2200.0, 0.8  # a call, a group, an operation by groups
+GROUPED_NS, GROUP_NS, COPIED_NS = 1500.0, 1400.0, 1.1  # a call, a group, an operation by groups
 ROWS_NS, CALL_NS, VECTOR_NS = 2000.0, 320.0, 0.4  # a call, a row, an operation row by row
 MOST_BUFFERS = 16  # bound at a time, of different numbers of columns
 
@@ -189,6 +190,38 @@ def rows_of(places: list[int]) -> Any:
     return np.array(places, dtype=int)
 
 
+def bound(step: tuple, arrays: tuple[Array, Array]) -> Call:
+    """A step of `Grouped` as a call on rows of the arrays of both kinds, (..., rows, columns)."""
+    operation, kind, target, *operands = step
+    given = [part for part in operands if part is not None]
+    places = [(arrays[part[0]], _broadcast(part[1])) for part in given]
+    is_simple = all(isinstance(rows, slice) for _, rows in [*places, (None, target)])
+    if is_simple and isinstance(operation, np.ufunc):
+        views = [array[..., rows, :] for array, rows in places]
+        return operation, (*views, arrays[kind][..., target, :])
+    return _assign, (operation, places, arrays[kind], target)
+
+
+def _broadcast(rows: Any) -> Any:
+    """A row that is taken several times as one that is broadcast."""
+    if isinstance(rows, np.ndarray) and (rows == rows[0]).all():
+        return slice(int(rows[0]), int(rows[0]) + 1)
+    return rows
+
+
+def _assign(
+    operation: Callable, places: list[tuple[Array, Any]], array: Array, target: Any
+) -> None:
+    array[..., target, :] = operation(*(values[..., rows, :] for values, rows in places))
+
+
+def run(calls: list[Call]) -> None:
+    """One after the other; what is not a number is left to whoever looks at the results."""
+    with np.errstate(all="ignore"):
+        for function, arguments in calls:
+            function(*arguments)
+
+
 @dataclass(frozen=True, eq=False)
 class Vectorized:
     """A CasADi function of dense columns, called on arrays (rows, M).
@@ -307,18 +340,10 @@ class Vectorized:
     def _grouped(self, columns: int, inputs: tuple[Array, ...]) -> list[Array]:
         """By groups of like operations, each on all its rows at once."""
         shares = tuple(argument.shape[1] == 1 and columns > 1 for argument in inputs)
-        grouped = self.grouped(shares)
-        assert grouped is not None
-        work = [np.empty((grouped.rows[0], columns)), np.empty((grouped.rows[1], 1))]
+        grouped, work, calls = self._kept(("groups", columns, shares), self._bind_groups)
         for i, kind, rows, places in grouped.inputs:
             work[kind][places] = inputs[i][rows]
-        work[1][grouped.constants[0], 0] = grouped.constants[1]
-        with np.errstate(all="ignore"):
-            for operation, kind, target, left, right in grouped.steps:
-                if right is None:
-                    work[kind][target] = operation(work[left[0]][left[1]])
-                else:
-                    work[kind][target] = operation(work[left[0]][left[1]], work[right[0]][right[1]])
+        run(calls)
         outputs = [np.zeros((rows, columns)) for rows in self._row_counts]
         for o, kind, rows, places in grouped.outputs:
             outputs[o][rows] = work[kind][places]
@@ -327,18 +352,28 @@ class Vectorized:
     def _loop(self, columns: int, inputs: tuple[Array, ...]) -> list[Array]:
         """By CasADi's loop over the columns."""
         shared = tuple(i for i, a in enumerate(inputs) if a.shape[1] == 1 and columns > 1)
-        key = (columns, shared)
-        if key not in self._buffers:
-            if len(self._buffers) >= MOST_BUFFERS:
-                self._buffers.pop(next(iter(self._buffers)))
-            self._buffers[key] = self._bind(columns, shared)
-        evaluate, into, out_of, _ = self._buffers[key]
+        evaluate, into, out_of, _ = self._kept(("loop", columns, shared), self._bind_loop)
         for buffer, argument in zip(into, inputs, strict=True):
             buffer[...] = argument.T
         evaluate()
         return [buffer.T.copy() for buffer in out_of]
 
-    def _bind(self, columns: int, shared: tuple[int, ...]) -> tuple:
+    def _kept(self, key: tuple, bind: Callable[[int, tuple], tuple]) -> tuple:
+        """Buffers of a way, for so many columns and these shared inputs; the oldest are dropped."""
+        if key not in self._buffers:
+            if len(self._buffers) >= MOST_BUFFERS:
+                self._buffers.pop(next(iter(self._buffers)))
+            self._buffers[key] = bind(*key[1:])
+        return self._buffers[key]
+
+    def _bind_groups(self, columns: int, shares: tuple[bool, ...]) -> tuple:
+        grouped = self.grouped(shares)
+        assert grouped is not None
+        work = np.empty((grouped.rows[0], columns)), np.empty((grouped.rows[1], 1))
+        work[1][grouped.constants[0], 0] = grouped.constants[1]
+        return grouped, work, [bound(step, work) for step in grouped.steps]
+
+    def _bind_loop(self, columns: int, shared: tuple[int, ...]) -> tuple:
         mapped = self.function
         if columns > 1:
             mapped = mapped.map("mapped", "serial", columns, list(shared), [])
