@@ -16,7 +16,8 @@ Predictions, all of times that include building:
 4. growth at most N^1.1 in samples and K^1.1 in layers;
 5. the limits of time and memory of `SINGLE` below, each case in a process of its own (a machine of
    two cores);
-6. every optimum is one of multiple shooting and IPOPT too, to 1e-8 relative.
+6. every optimum is one of multiple shooting and IPOPT too, to 1e-8 relative, wherever that can
+   still be run: up to a million states, and within a limit of time.
 
 Every peer starts from the same controls, and no time includes loading the samples. Ours builds the
 stages of a case at its first start, which is shown apart too, and finds them built at the others,
@@ -50,7 +51,7 @@ from timing.gradients import by_lbfgs, by_torch
 from timing.profile import seconds_by_part
 from timing.sparse import by_casadi, by_fatrop
 
-from ocp import Method, Solution, SolveOptions, rollout, solve_staged
+from ocp import Method, Solution, SolveOptions, Status, rollout, solve_staged
 from ocp.blas_threads import threads_for
 from ocp.condensing import adjoint, linearize
 from ocp.method import Machine
@@ -58,6 +59,7 @@ from ocp.reduced_hessian import reduced_hessian
 from problems.known_stages import forget
 
 AGREEMENT = 1e-8  # relative, of the costs
+MOST_STATES = 1_000_000  # of a program of multiple shooting that is held against ours
 LEAST_RATIO, MEAN_RATIO = 5.0, 50.0  # against CasADi unrolled
 FATROP_LEAST, FATROP_MEAN = 1.0, 10.0
 GROWTH = 1.1  # largest exponent
@@ -131,6 +133,22 @@ class Comparison:
         return self.runs[peer].seconds / self.runs["turnpike"].seconds
 
 
+def disagreement(case: Case, ours: Solution, limit: float) -> float:
+    """Relative difference of the cost from that of multiple shooting, started at our optimum.
+
+    Not a number where that cannot be run, infinite where it does not end at an optimum.
+    """
+    staged = problem_of(case).staged
+    if sum(state.size for state in ours.trajectory.states) > MOST_STATES:
+        return math.nan
+    options = SolveOptions(method=Method.SHOOTING, time_limit=limit)
+    check = solve_staged(staged, ours.trajectory, options)
+    if check.status is Status.TIME_LIMIT:
+        return math.nan
+    difference = abs(check.objective - ours.objective) / abs(check.objective)
+    return difference if check.is_solved else math.inf
+
+
 def compare(case: Case, limit: float) -> Comparison:
     """All peers from the same starts; the slow ones from the first start alone.
 
@@ -147,10 +165,7 @@ def compare(case: Case, limit: float) -> Comparison:
         found.setdefault("L-BFGS", []).append(by_lbfgs(case, start, limit))
         if seed == case.seeds[0]:
             found |= {name: [run] for name, run in _slow_peers(case, start, limit).items()}
-        shooting = SolveOptions(method=Method.SHOOTING)
-        check = solve_staged(problem_of(case).staged, solution.trajectory, shooting)
-        difference = abs(check.objective - ours.objective) / abs(check.objective)
-        agreement = max(agreement, difference if check.is_solved else math.inf)
+        agreement = max(agreement, disagreement(case, solution, math.inf))
     medians = {}
     for name, runs in found.items():
         middle = float(np.median([run.seconds for run in runs]))
@@ -171,33 +186,48 @@ def _slow_peers(case: Case, start: Array, limit: float) -> dict[str, Run]:
     }
 
 
-def growth(
-    cases: tuple[Case, ...], size: Callable[[Case], int], limit: float
-) -> tuple[float, list[tuple[Case, Run]]]:
-    """Exponent of the time in the size, and the rows it was fitted to."""
-    rows = []
-    for case in cases:
-        run, _ = by_method(case, controls_of(case, case.seeds[0]), Method.AUTO, 10 * limit)
-        rows.append((case, run))
-    sizes = np.log([size(case) for case, _ in rows])
-    return float(np.polyfit(sizes, np.log([run.seconds for _, run in rows]), 1)[0]), rows
+@dataclass(frozen=True)
+class Alone:
+    """Ours without peers.
+
+    Args:
+        case, run: of the first start.
+        memory: the most that the process held until then, GiB.
+        agreement: `disagreement`.
+    """
+
+    case: Case
+    run: Run
+    memory: float
+    agreement: float
+
+    @property
+    def described(self) -> Run:
+        """The run with all that is known of it."""
+        found = "not run" if math.isnan(self.agreement) else f"{self.agreement:.1e} away"
+        note = f"{self.run.note}; {self.memory:.2f} GiB; multiple shooting {found}"
+        return replace(self.run, note=note)
 
 
-def alone(case: Case) -> tuple[Run, float]:
-    """Ours in a process of its own, and the most memory that it held, GiB."""
-    command = [sys.executable, __file__, "--single", json.dumps(astuple(case)[:4])]
+def by_ours(case: Case, limit: float) -> Alone:
+    """One solve, and multiple shooting within a limit of time."""
+    run, solution = by_method(case, controls_of(case, 0), Method.AUTO, math.inf)
+    run = replace(run, note=f"{run.note}; minimum proved: {solution.certificate.is_minimum}")
+    return Alone(case, run, _peak_memory(), disagreement(case, solution, limit))
+
+
+def apart(case: Case, limit: float) -> Alone:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "--single", json.dumps([*astuple(case)[:4], limit])]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    *values, memory = json.loads(finished.stdout)
-    return Run(*values), memory
+    run, memory, agreement = json.loads(finished.stdout)
+    return Alone(case, Run(*run), memory, agreement)
 
 
-def _single(case: Case) -> int:
-    """The other side of `alone`."""
-    start = controls_of(case, 0)
-    run, solution = by_method(case, start, Method.AUTO, math.inf)
-    note = f"{run.note}; minimum proved: {solution.certificate.is_minimum}"
-    print(json.dumps([*astuple(replace(run, note=note)), _peak_memory()]))
-    return 0
+def exponent(found: list[Alone], size: Callable[[Case], int]) -> float:
+    """Of the time in the size."""
+    sizes, seconds = [size(one.case) for one in found], [one.run.seconds for one in found]
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
 def _peak_memory() -> float:
@@ -230,9 +260,7 @@ def share_of_matrix_products(case: Case) -> float:
         return flops / min(seconds) / Machine.measured().flops
 
 
-def figure(
-    comparisons: list[Comparison], curves: dict[str, list[tuple[Case, Run]]], path: Path
-) -> None:
+def figure(comparisons: list[Comparison], curves: dict[str, list[Alone]], path: Path) -> None:
     """Times of all peers by case, and growth of ours."""
     drawing = Figure(figsize=(12, 4.5), layout="constrained")
     bars, lines = drawing.subplots(1, 2, width_ratios=[2, 1])
@@ -247,9 +275,10 @@ def figure(
     bars.set_xticks(range(len(comparisons)), [c.case.name for c in comparisons], fontsize=7)
     bars.set_ylabel("seconds to the optimum, building included")
     bars.legend(fontsize=7, ncols=len(peers), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    for label, rows in curves.items():
-        sizes = [case.samples if label == "samples" else case.layers for case, _ in rows]
-        lines.loglog(sizes, [run.seconds for _, run in rows], "o-", label=label)
+    for label, found in curves.items():
+        cases = [one.case for one in found]
+        sizes = [case.samples if label == "samples" else case.layers for case in cases]
+        lines.loglog(sizes, [one.run.seconds for one in found], "o-", label=label)
     lines.set_xlabel("number")
     lines.set_ylabel("seconds to the certified optimum")
     lines.legend(fontsize=8)
@@ -265,7 +294,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--single", metavar="CASE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.single is not None:
-        return _single(Case(*json.loads(options.single)))
+        *sizes, limit = json.loads(options.single)
+        one = by_ours(Case(*sizes), limit)
+        print(json.dumps([astuple(one.run), one.memory, one.agreement]))
+        return 0
     options.output.mkdir(parents=True, exist_ok=True)
     parameters = QUICK if options.quick else FULL
     header = ["case", "peer", "seconds", "time / ours", "status", "cost", "note"]
@@ -283,18 +315,20 @@ def main(arguments: list[str] | None = None) -> int:
         for peer, run in found.runs.items():
             add(case, peer, run, found.ratio(peer))
         print(f"{case.name}: agreement with multiple shooting {found.agreement:.1e}", flush=True)
-    curves, exponents = {}, {}
+    curves: dict[str, list[Alone]] = {}
+    exponents: dict[str, float] = {}
     by_samples, by_layers = (lambda case: case.samples), (lambda case: case.layers)
     for label, size in (("samples", by_samples), ("layers", by_layers)):
-        found_growth = growth(getattr(parameters, label), size, parameters.limit)
-        exponents[label], curves[label] = found_growth
-        for case, run in curves[label]:
-            add(case, "turnpike", run, 1.0)
+        curves[label] = []
+        for case in getattr(parameters, label):
+            curves[label].append(by_ours(case, parameters.limit))
+            add(case, "turnpike", curves[label][-1].described, 1.0)
+        exponents[label] = exponent(curves[label], size)
     singles = []
     for case, seconds, memory in (*parameters.single, *([LARGE] if options.large else [])):
-        run, held = alone(case)
-        singles.append((run, run.seconds <= seconds and held <= memory))
-        add(case, "turnpike", replace(run, note=f"{run.note}; {held:.2f} GiB"), 1.0)
+        one = apart(case, parameters.limit)
+        singles.append((one, one.run.seconds <= seconds and one.memory <= memory))
+        add(case, "turnpike", one.described, 1.0)
     with (options.output / "speed.csv").open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     figure(comparisons, curves, options.output / "speed.png")
@@ -314,13 +348,14 @@ def main(arguments: list[str] | None = None) -> int:
         "not of the arithmetic. Many: rows of samples are carried back through memory, with two "
         "operations for each number that is read."
     )
-    return _verdict(comparisons, exponents, singles, options.quick)
+    return _verdict(comparisons, curves, exponents, singles, options.quick)
 
 
 def _verdict(
     comparisons: list[Comparison],
+    curves: dict[str, list[Alone]],
     exponents: dict[str, float],
-    singles: list[tuple[Run, bool]],
+    singles: list[tuple[Alone, bool]],
     quick: bool,
 ) -> int:
     """Print predicted beside measured; the exit code."""
@@ -334,9 +369,10 @@ def _verdict(
 
     ipopt, fatrop = against("CasADi unrolled"), against("Fatrop")
     free = min(against(peer)[0] for peer in ("L-BFGS", "Adam", "SGD"))
-    worst = max(c.agreement for c in comparisons)
-    solved = all(c.runs["turnpike"].status == "solved" for c in comparisons)
-    solved &= all(run.status == "solved" for run, _ in singles)
+    alone = [*(one for found in curves.values() for one in found), *(one for one, _ in singles)]
+    worst = float(np.nanmax([c.agreement for c in comparisons] + [one.agreement for one in alone]))
+    runs = [*(c.runs["turnpike"] for c in comparisons), *(one.run for one in alone)]
+    solved = all(run.status == "solved" for run in runs)
     within = sum(is_within for _, is_within in singles)
     checks = (
         ("least time / ours, CasADi unrolled", ipopt[0], ">=", LEAST_RATIO),
