@@ -32,6 +32,7 @@ from scipy.optimize import lsq_linear
 from ocp.blas_threads import threads_for
 from ocp.compression import compress
 from ocp.condensing import (
+    CALL_COLUMNS,
     Linearization,
     ReducedGradient,
     StageValues,
@@ -193,9 +194,13 @@ def energy_drift(linearization: Linearization, costates: tuple[Array, ...]) -> f
     sizes = {stage.state_size for stage in staged.stages}
     if not staged.is_autonomous or staged.times is None or len(sizes) > 1:
         return None
-    states, adjoints = np.stack(linearization.trajectory.states), np.stack(costates)
-    means = (adjoints[:-1] + adjoints[1:]) / 2
-    motion = np.einsum("kij,kij->k", means, np.diff(states, axis=0))
+    states, motion = linearization.trajectory.states, np.empty(staged.intervals)
+    together = max(CALL_COLUMNS // staged.members, 1)
+    for start in range(0, staged.intervals, together):
+        part = slice(start, start + together + 1)
+        x, adjoints = np.stack(states[part]), np.stack(costates[part])
+        means = (adjoints[:-1] + adjoints[1:]) / 2
+        motion[start : start + together] = np.einsum("kij,kij->k", means, np.diff(x, axis=0))
     cost = np.array([v.cost.sum() + v.penalty for v in linearization.stages[:-1]])
     for term, values in zip(staged.shared, linearization.shared, strict=True):
         if len(term.stages) == 1:

@@ -94,10 +94,10 @@ def component_sizes(states: Sequence[Array]) -> list[Array]:
 
     Over all stages where the state keeps its size, over each by itself otherwise.
     """
-    if len({state.shape[1] for state in states}) == 1:
-        everything = np.concatenate([state.T for state in states], axis=1)
-        return [np.abs(everything).max(axis=1, initial=1.0)] * len(states)
-    return [np.abs(state).max(axis=0, initial=1.0) for state in states]
+    sizes = [np.abs(state).max(axis=0, initial=1.0) for state in states]
+    if len({size.shape for size in sizes}) == 1:
+        sizes = [np.max(sizes, axis=0)] * len(sizes)
+    return sizes
 
 
 def offenders(linearization: Linearization) -> list[Offender]:
