@@ -46,7 +46,7 @@ from ocp.eigenvalues import DENSE_LIMIT, smallest_by_inverse, smallest_eigenvalu
 from ocp.full_space import GROWTH, adjoint_terms, growth, is_minimum
 from ocp.full_space import stationarity as full_space_stationarity
 from ocp.limits import Limits, limits_of, touches_limit
-from ocp.method import Method, Sizes
+from ocp.method import Machine, Method, Sizes
 from ocp.multipliers import KKTMultipliers
 from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import RiccatiCurvature, is_positive_definite, is_separable
@@ -564,8 +564,9 @@ class _Conditions:
             return False
         sizes = Sizes.of(staged)
         stacked = sizes.members * sizes.state
-        recursion = LANCZOS_STEPS * sizes.seconds(Method.RICCATI)
-        return stacked <= STACKED_LIMIT and recursion < sizes.seconds(Method.CONDENSED)
+        machine = Machine.calibrated()
+        recursion = LANCZOS_STEPS * sizes.seconds(Method.RICCATI, machine)
+        return stacked <= STACKED_LIMIT and recursion < sizes.seconds(Method.CONDENSED, machine)
 
 
 def _settled_multipliers(values: StageValues) -> Array:

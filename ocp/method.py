@@ -14,13 +14,15 @@ fitted to measurements, as was one of shooting beside it; with D decisions and R
     states eliminated     FIXED + INTERVAL K + DENSE D^2 + PER_ENTRY N K n D + ROW R D + PAIR R^2 D
     multiple shooting     the less of FILL N n D^1.5 and STACKED K (N n)^2 (N n + m)     seconds.
 
-The rate of operations and the time of a call are those of a typical machine, so that the same
-request takes the same way on every run and on every machine; `Machine.measured` tells those of this
-one.
+The rate of operations, in units of that of calls, is measured once in a process, and rounded to a
+power of CALIBRATION times that of a typical machine: neither noise nor load, which slow both down,
+change the way that a request takes. What is counted in gradients, or was fitted to measurements, is
+that of a typical machine.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -28,6 +30,7 @@ from functools import cache
 
 import numpy as np
 
+from ocp.blas_threads import threads_for
 from ocp.compression import directions
 from ocp.stages import StagedProblem
 from ocp.trajectory import decision_bounds
@@ -45,6 +48,7 @@ MOST_BYTES = 6e9  # of the dense Hessian with its factor and two copies
 BYTES = 100.0  # for an entry of a program's derivatives: values, indices, and those of the factor
 FIXED, INTERVAL, DENSE, ROW, PAIR = 3e-3, 4e-4, 1.6e-7, 1.5e-7, 6e-10  # s, of a program's step
 FILL, STACKED = 1.5e-7, 7e-10  # s, of a step of shooting: many members, few of them
+CALIBRATION = 8.0  # steps in which the rate of operations of this machine counts
 SEPARABLE_RATIO = 0.5  # the recursion must promise this share of the dense step's time
 
 
@@ -73,19 +77,27 @@ class Machine:
     @classmethod
     @cache
     def measured(cls) -> Machine:
-        """Measured once, in some 10 ms."""
-        matrix = np.ones((400, 400))
-        products = []
-        for _ in range(4):
-            begin = time.perf_counter()
-            matrix @ matrix
-            products.append(time.perf_counter() - begin)
-        small = np.ones((4, 4))
-        begin = time.perf_counter()
-        for _ in range(500):
-            small @ small
-        call = (time.perf_counter() - begin) / 500
-        return cls(2 * 400**3 / min(products), call)
+        """This one, with the BLAS on one thread; measured once, in some 6 ms."""
+        size, matrix, small = 200, np.ones((200, 200)), np.ones((4, 4))
+        products, calls = [], []
+        with threads_for(0):
+            for _ in range(8):
+                begin = time.perf_counter()
+                matrix @ matrix
+                products.append(time.perf_counter() - begin)
+                begin = time.perf_counter()
+                for _ in range(100):
+                    small @ small
+                calls.append((time.perf_counter() - begin) / 100)
+        return cls(2 * size**3 / min(products), min(calls))
+
+    @classmethod
+    def calibrated(cls) -> Machine:
+        """The typical one, or one whose operations are slower or faster, as this one's are."""
+        measured = cls.measured()
+        share = measured.flops * measured.call / (TYPICAL.flops * TYPICAL.call)
+        power = round(math.log(share, CALIBRATION))
+        return cls(TYPICAL.flops * CALIBRATION**power, TYPICAL.call)
 
 
 TYPICAL = Machine(6.8e10, 7.6e-7)  # two cores of 2026, one of them at work
@@ -294,7 +306,8 @@ def choose(staged: StagedProblem, wanted: Method = Method.AUTO) -> Choice:
     ]
     if not candidates:
         return Choice(Method.SHOOTING, "Multiple shooting: the dense Hessian would not fit.")
-    seconds = {method: sizes.seconds(method) for method in candidates}
+    machine = Machine.calibrated()
+    seconds = {method: sizes.seconds(method, machine) for method in candidates}
     best = min(candidates, key=lambda method: seconds[method])
     if (
         best is not Method.CONDENSED

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ocp import Method, SolveOptions, Status, rollout, solve_staged
-from ocp.method import choose
+from ocp.method import TYPICAL, Machine, choose
 from ocp.newton import sample_sizes
 from problems.datasets import encode, load, standardize
 from problems.interpolation import minimal_norm
@@ -192,6 +192,27 @@ def test_the_choice_follows_the_flop_model():
     assert many_layers.method is Method.RICCATI
     for choice in (few_controls, many_layers):
         assert choice.method.value in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("rate", "method"),
+    [
+        (1 / 64, Method.MATRIX_FREE),
+        (0.5, Method.CONDENSED),
+        (2.0, Method.CONDENSED),
+        (64.0, Method.CONDENSED),
+    ],
+)
+def test_the_choice_follows_the_machine_but_not_its_noise(monkeypatch, rate, method):
+    found = Machine(rate * TYPICAL.flops, TYPICAL.call)
+    monkeypatch.setattr(Machine, "measured", lambda: found)
+    counted = rate if abs(np.log2(rate)) > 1 else 1.0
+    assert Machine.calibrated().flops == pytest.approx(counted * TYPICAL.flops)
+    loaded = Machine(found.flops / 3, found.call * 3)
+    monkeypatch.setattr(Machine, "measured", lambda: loaded)
+    assert Machine.calibrated().flops == pytest.approx(counted * TYPICAL.flops)
+    staged = learning_problem(samples=200, width=8, layers=20).staged
+    assert choose(staged).method is method
 
 
 def test_the_sweeps_backwards_give_the_derivative_of_the_sweep_forwards():
