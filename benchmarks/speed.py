@@ -14,8 +14,8 @@ Predictions, all of times that include building:
    (PyTorch, over a grid of rates) needs, without a certificate, to come within 1e-8 of the optimum
    that it approaches, relatively;
 4. growth at most N^1.1 in samples and K^1.1 in layers;
-5. the limits of time and memory of `SINGLE` below, each case in a process of its own (a machine of
-   two cores);
+5. the limits of time and memory of `FULL.single` below, each case in a process of its own (a
+   machine of two cores);
 6. every optimum is one of multiple shooting and IPOPT too, to 1e-8 relative, wherever that can
    still be run: up to a million states, and within a limit of time.
 

@@ -169,8 +169,7 @@ class ProductCurvature:
             control = whole[staged.control_slices[k]]
             tangents.append(np.concatenate([tangent, control, parameters]))
             tangent = stage.jacobian @ tangents[k]
-        result = np.zeros_like(whole)
-        costate = tangent
+        result, costate = np.zeros_like(whole), np.zeros(0)  # the last stage has no successor
         for k in range(staged.intervals, -1, -1):
             stage, tangent = self._stages[k], tangents[k]
             slopes = stage.adjoint @ costate + stage.upper @ tangent + stage.lower @ tangent

@@ -78,8 +78,8 @@ class Machine:
     @cache
     def measured(cls) -> Machine:
         """This one, with the BLAS on one thread; measured once, in some 6 ms."""
-        size, matrix, small = 200, np.ones((200, 200)), np.ones((4, 4))
-        products, calls = [], []
+        size, products, calls = 200, [], []
+        matrix, small = np.ones((size, size)), np.ones((4, 4))
         with threads_for(0):
             for _ in range(8):
                 begin = time.perf_counter()
