@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 
 from ocp.certificate import Certificate
 from ocp.diagnosis import Offender
-from ocp.discretize import RowBlock, Transcription, embed, extract
+from ocp.discretize import BOUND_ROW, RowBlock, Transcription, embed, extract
 from ocp.expressions import Atom, HorizonExpression, Kind
-from ocp.path import Path
+from ocp.minimum_condition import MinimumCondition, minimum_condition
+from ocp.path import Path, member_columns
 from ocp.problem import OptimalControlProblem
 from ocp.reintegration import ErrorEstimate, estimate_error, interpolate_rows
 from ocp.scaling import Scaling, multipliers_in_own_units, to_own_units
@@ -82,6 +83,15 @@ class ContinuousSolution(Solution):
     def error(self) -> ErrorEstimate:
         """Defects against an independent adaptive integration."""
         return estimate_error(self.path, np.stack(self.certificate.costates))
+
+    @cached_property
+    def minimum_condition(self) -> MinimumCondition | None:
+        """What a control free at every time would gain; None where that cannot be told."""
+        assert self.transcription is not None
+        sign = -1.0 if self.problem.maximize else 1.0
+        costates = sign * np.stack(self.certificate.costates)
+        blocks = ((k, block, sign * y) for k, block, y in self._blocks())
+        return minimum_condition(self.path, self.transcription, costates, blocks)
 
     def state(self, times: ArrayLike | None = None) -> Array:
         """(Q, n) for one member, (Q, N, n) for several; at the nodes by default."""
@@ -199,16 +209,10 @@ class ContinuousSolution(Solution):
                 f"{expression} has symbols that are not the problem's; use the symbols of "
                 "solution.problem."
             ) from error
-        count, members, n = states.shape
-        columns = count * members
-        data = np.asarray(problem.member_data, dtype=float)
-        values = function.map(columns)(
-            states.reshape(columns, n).T,
-            np.repeat(controls, members, axis=0).T,
-            np.tile(self.trajectory.parameters[:, None], (1, columns)),
-            np.tile(data.T, (1, count)),
-            np.repeat(times, members)[None],
-        )
+        count, members, _ = states.shape
+        parameters = self.trajectory.parameters
+        columns = member_columns(problem, times, states, controls, parameters)
+        values = function.map(count * members)(*columns)
         return np.asarray(values.full().T.reshape(count, members, expression.numel()))
 
     def dual(self, constraint: str | ca.SX) -> Dual:
@@ -262,32 +266,62 @@ class ContinuousSolution(Solution):
 
     def _row_dual(self, name: str) -> Dual | None:
         """Of the rows of that name, in the order of time."""
-        transcription = self.transcription
-        assert transcription is not None
-        multipliers, intervals = self.certificate.multipliers.rows, transcription.grid.intervals
-        blocks: list[tuple[Array, Sequence[RowBlock]]] = [
-            (multipliers[k], transcription.row_blocks(k)) for k in range(intervals + 1)
-        ]
-        if self.problem.control_constraints:
-            own = multipliers[intervals + 1 : 2 * intervals + 1]
-            blocks += [(y, transcription.control_row_blocks(k)) for k, y in enumerate(own)]
-        times, values = [], []
-        for y, rows in blocks:
-            position = 0
-            for block in rows:
-                size = block.constraint.expression.numel()
-                part = y[:, position : position + size]
-                position += size
-                if block.constraint.name == name:
-                    share = 1.0 if block.share is None else block.share * self._time_unit
-                    times.append(block.time * self._time_unit)
-                    values.append(part / share)
+        unit = self._time_unit
+        times: list[float] = []
+        values: list[Array] = []
+        first: dict[int, int] = {}  # where the values at the nodes begin, by constraint
+        inner: dict[int, list[tuple[float, Array]]] = {}
+        for _, block, y in self._blocks():
+            if block.constraint.name != name or block.component is not None:
+                continue
+            key = id(block.constraint)
+            if block.is_inner:
+                inner.setdefault(key, []).append((block.time, y))
+            else:
+                first.setdefault(key, len(times))
+                times.append(block.time * unit)
+                values.append(y / (1.0 if block.share is None else block.share * unit))
         if not times:
             return None
+        stacked = np.stack(values)
+        for key, own in inner.items():
+            lumped = self._at_nodes(own) / unit
+            stacked[first[key] : first[key] + len(lumped)] += lumped
         order = np.argsort(times, kind="stable")
-        stacked = np.stack(values)[order]
         one = stacked.shape[1] == 1
+        stacked = stacked[order]
         return Dual(np.asarray(times)[order], stacked[:, 0] if one else stacked)
+
+    def _blocks(self) -> Iterator[tuple[int, RowBlock, Array]]:
+        """All blocks of rows with their interval, or K at the end, and multipliers (N, rows)."""
+        transcription, multipliers = self.transcription, self.certificate.multipliers.rows
+        assert transcription is not None
+        intervals = transcription.grid.intervals
+        groups = [(k, transcription.row_blocks(k)) for k in range(intervals + 1)]
+        if self.problem.control_constraints:
+            groups += [(k, transcription.control_row_blocks(k)) for k in range(intervals)]
+        for (k, blocks), y in zip(groups, multipliers, strict=False):
+            position = 0
+            for block in blocks:
+                size = block.constraint.expression.numel()
+                yield k, block, y[:, position : position + size]
+                position += size
+
+    def _at_nodes(self, inner: Sequence[tuple[float, Array]]) -> Array:
+        """Multipliers at times inside the intervals as densities at the nodes, (K+1, N, rows).
+
+        The measure of the continuous problem keeps its integrals against functions that are linear
+        on every interval.
+        """
+        assert self.transcription is not None
+        nodes = self.transcription.grid.nodes
+        found = np.zeros((nodes.size, *inner[0][1].shape))
+        for time, y in inner:
+            k = int(np.clip(np.searchsorted(nodes, time) - 1, 0, nodes.size - 2))
+            theta = (time - nodes[k]) / (nodes[k + 1] - nodes[k])
+            found[k] += (1 - theta) * y
+            found[k + 1] += theta * y
+        return found / self.transcription.node_shares[:, None, None]
 
     @property
     def _time_unit(self) -> float:
@@ -305,13 +339,7 @@ class ContinuousSolution(Solution):
             own = decisions[decisions.size - count :]
             return Dual(self.times[-1:], own[None, places])
         if kind == "state":
-            halves = grid.steps / 2
-            shares = np.concatenate([[0.0], halves]) + np.concatenate([halves, [0.0]])
-            values = np.stack(multipliers.state_bounds)
-            free = self.problem.free_initial
-            values[0][:, free] += decisions[decisions.size - int(free.sum()) :]
-            values = values / (shares * unit)[:, None, None]
-            return Dual(self.times, self._squeeze(values)[..., places])
+            return self._state_bound_dual(places)
         m, position = self.problem.control.numel(), 0
         times, found = [], []
         for k in range(grid.intervals):
@@ -325,6 +353,20 @@ class ContinuousSolution(Solution):
             found.append(own[:, places] / (shares * unit)[:, None])
         return Dual(np.concatenate(times), np.concatenate(found))
 
+    def _state_bound_dual(self, places: list[int]) -> Dual:
+        """At the nodes, those of the bounds inside the intervals added."""
+        transcription, multipliers = self.transcription, self.certificate.multipliers
+        assert transcription is not None
+        decisions, free = multipliers.decision_bounds, self.problem.free_initial
+        values = np.stack(multipliers.state_bounds)
+        values[0][:, free] += decisions[decisions.size - int(free.sum()) :]
+        values = values / transcription.node_shares[:, None, None]
+        for j in places:
+            inner = [(b.time, y) for _, b, y in self._blocks() if b.is_inner and b.component == j]
+            if inner:
+                values[:, :, j] += self._at_nodes(inner)[:, :, 0]
+        return Dual(self.times, self._squeeze(values)[..., places] / self._time_unit)
+
     def __str__(self) -> str:
         found = self.certificate
         lines = [
@@ -335,7 +377,8 @@ class ContinuousSolution(Solution):
             f"constraints {found.constraints:.1e}",
         ]
         lines += [f"{name} = {value:.10g}" for name, value in self.parameters.items()]
-        return "\n".join([*lines, str(self.error)])
+        errors = [str(part) for part in (self.error, self.minimum_condition) if part is not None]
+        return "\n".join([*lines, "; ".join(errors)])
 
 
 def in_continuous_time(
@@ -350,7 +393,7 @@ def in_continuous_time(
         scaling: the units of `solution`.
     """
     problem, own = transcription.problem, problem_sizes(inner.problem, scaling)
-    rows = row_sizes(inner.problem)
+    rows = row_sizes(inner.problem) | {f"{BOUND_ROW}{name}": own[name] for name in own}
     free = problem.free_initial
     trajectory = solution.trajectory
     scaled_free = replace(
@@ -369,7 +412,9 @@ def in_continuous_time(
     certificate: Certificate = replace(
         found,
         costates=tuple(p / state for p in found.costates),
-        multipliers=multipliers_in_own_units(found.multipliers, scaling, free, inner.row_units),
+        multipliers=multipliers_in_own_units(
+            found.multipliers, scaling, free, inner.row_units(state)
+        ),
         worst=tuple(_in_own_units(offender, own, rows) for offender in found.worst),
     )
     values = {name: getattr(solution, name) for name in Solution.__dataclass_fields__}

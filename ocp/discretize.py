@@ -39,6 +39,8 @@ from ocp.stages import (
 )
 from ocp.trajectory import Trajectory, rollout
 
+BOUND_ROW = "bound of "  # what the rows of a state's bound inside an interval are called, with it
+
 
 def discretize(
     problem: OptimalControlProblem,
@@ -62,12 +64,40 @@ class RowBlock:
         time: in units of the grid.
         share: of the time line that the rows stand for, in units of the grid: a multiplier divided
             by it is the density of the continuous problem's multiplier. None for a constraint at
-            a point, whose multiplier is that of the continuous problem.
+            a point, whose multiplier is that of the continuous problem, and for inner ones.
+        is_inner: whether the rows repeat, inside an interval, what holds at the nodes. Their
+            multipliers are added to those of the interval's two nodes, by linear weights, since
+            along an arc on the limit only the sum is determined.
+        component: of the state, if the row is its bound inside an interval; None otherwise.
+        stage: index among the interval's Runge-Kutta stages at whose state the rows are taken;
+            None at a node and at the end of a substep.
     """
 
     constraint: Constraint
     time: float
     share: float | None
+    is_inner: bool = False
+    component: int | None = None
+    stage: int | None = None
+
+
+@dataclass(frozen=True)
+class InnerPoint:
+    """A time inside an interval at which constraints of the state alone are imposed.
+
+    Args:
+        time: in units of the grid.
+        stage: index among the interval's Runge-Kutta stages whose value is the state there; None
+            at the end of a substep.
+        substep: the substep that it belongs to, or that ends there.
+        has_equalities: whether equations hold there too; there are as many such points as the
+            control has values to satisfy them.
+    """
+
+    time: float
+    stage: int | None
+    substep: int
+    has_equalities: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,27 +221,87 @@ class Transcription:
         mixed = [c for c in hard if ca.depends_on(c.expression, problem.control)]
         return [c for c in hard if c not in mixed], mixed, soft
 
+    @cached_property
+    def _state_rows(self) -> tuple[list[tuple[Constraint, int | None]], ...]:
+        """Of an inner point: all hard constraints and bounds of the state, and inequalities alone.
+
+        With the component that a bound belongs to.
+        """
+        lower, upper = (np.asarray(b, dtype=float) for b in self.problem.state_bounds)
+        state, names = self.problem.state, self.problem.state_names
+        rows: list[tuple[Constraint, int | None]] = [(c, None) for c in self._path_constraints[0]]
+        for j in np.flatnonzero(np.isfinite(lower) | np.isfinite(upper)).tolist():
+            name = f"{BOUND_ROW}{names[j]}"
+            rows.append((Constraint(name, state[j], lower[j], upper[j]), j))
+        inequalities = [
+            row for row in rows if (np.asarray(row[0].lower) < np.asarray(row[0].upper)).all()
+        ]
+        return rows, inequalities
+
+    def inner_points(self, k: int) -> list[InnerPoint]:
+        """Where constraints of the state alone are imposed inside interval k, in their order.
+
+        At the stages of an implicit method, whose values are the state, but for those that are
+        nodes; at those of an explicit one with one control per stage, which would otherwise move
+        the rates beyond the limit; and at the ends of substeps. Equations would be too many with
+        one control per interval, and one too many with one per stage where no stage is a node:
+        there they leave out the last stage. Those of an explicit method are left to the nodes.
+        """
+        tableau, intervals = self.tableaux[k], self.grid.intervals
+        if k == intervals or not self._state_rows[0]:
+            return []
+        step = float(self.grid.steps[k]) / self.substeps
+        if tableau.is_explicit:
+            inside = list(range(1, tableau.stages)) if self.control_per_stage else []
+        else:
+            inside = [i for i, c in enumerate(tableau.c) if 0.0 < c < 1.0]
+        for_equations = self.control_per_stage and not tableau.is_explicit
+        has_node = bool((tableau.c == 1.0).any())
+        points = []
+        for s in range(self.substeps):
+            start = float(self.grid.nodes[k]) + s * step
+            for i in inside:
+                enough = for_equations and (has_node or i != inside[-1])
+                time = start + float(tableau.c[i]) * step
+                points.append(InnerPoint(time, s * tableau.stages + i, s, enough))
+            if s < self.substeps - 1:
+                points.append(InnerPoint(start + step, None, s, self.control_per_stage))
+        return points
+
+    def _inner_rows(self, point: InnerPoint) -> list[tuple[Constraint, int | None]]:
+        """The constraints of the state at an inner point."""
+        return self._state_rows[0 if point.has_equalities else 1]
+
+    @property
+    def node_shares(self) -> Array:
+        """(K+1,) parts of the time line, in units of the grid, that are nearest to each node."""
+        halves = self.grid.steps / 2
+        return np.append(halves, 0.0) + np.append(0.0, halves)
+
     def row_blocks(self, k: int) -> list[RowBlock]:
         """The rows of stage k, in their order; K is the end."""
         problem = self.problem
-        if not (problem.path_constraints or problem.terminal_constraints or self._interior):
+        has_rows = problem.path_constraints or problem.terminal_constraints or self._interior
+        if not (has_rows or self._state_rows[0]):
             return []
         at_nodes, mixed, soft = self._path_constraints
-        steps, node = self.grid.steps, float(self.grid.nodes[k])
-        before = steps[k - 1] / 2 if k else 0.0
+        node = float(self.grid.nodes[k])
+        here = [RowBlock(c, node, float(self.node_shares[k])) for c in at_nodes]
         if k == self.grid.intervals:
-            blocks = [RowBlock(c, node, None) for c in self.problem.terminal_constraints]
-            return blocks + [RowBlock(c, node, float(before)) for c in at_nodes]
-        blocks = [RowBlock(c, node, float(before + steps[k] / 2)) for c in at_nodes]
+            return [RowBlock(c, node, None) for c in self.problem.terminal_constraints] + here
+        blocks = here
         if k in self._interior:
             blocks += [RowBlock(c, node, None) for c in self._interior[k].constraints]
         if not self.control_per_stage:
-            blocks += [RowBlock(c, node, float(steps[k])) for c in mixed]
-        for time, weight in zip(*self.stage_points(k), strict=True):
-            if self.control_per_stage:
-                blocks += [RowBlock(c, float(time), float(weight)) for c in mixed]
+            blocks += [RowBlock(c, node, float(self.grid.steps[k])) for c in mixed]
+        for point in self.inner_points(k):
+            rows = self._inner_rows(point)
+            blocks += [RowBlock(c, point.time, None, True, j, point.stage) for c, j in rows]
+        for i, (time, weight) in enumerate(zip(*self.stage_points(k), strict=True)):
+            own = mixed if self.control_per_stage else []
             if weight != 0.0:
-                blocks += [RowBlock(c, float(time), float(weight)) for c in soft]
+                own = [*own, *soft]
+            blocks += [RowBlock(c, float(time), float(weight), stage=i) for c in own]
         return blocks
 
     def control_row_blocks(self, k: int) -> list[RowBlock]:
@@ -225,14 +315,22 @@ class Transcription:
         constraints = self.problem.control_constraints
         return [RowBlock(c, float(t), float(w)) for t, w in points for c in constraints]
 
-    @property
-    def row_units(self) -> list[Array]:
-        """Units of the rows of every stage, then of every shared term."""
+    def row_units(self, state: Array) -> list[Array]:
+        """Units of the rows of every stage, then of every shared term.
+
+        Args:
+            state: (n,) units of the state, which are those of its bounds.
+        """
         intervals = self.grid.intervals
         blocks = [self.row_blocks(k) for k in range(intervals + 1)]
         for term in self._shared():
             blocks.append(self.control_row_blocks(term.stages[0]) if term.name == "control" else [])
-        return [np.concatenate([np.zeros(0), *[b.constraint.unit for b in g]]) for g in blocks]
+
+        def unit(block: RowBlock) -> Array:
+            own = block.constraint.unit if block.component is None else state[[block.component]]
+            return np.asarray(own)
+
+        return [np.concatenate([np.zeros(0), *map(unit, group)]) for group in blocks]
 
     def staged(self) -> StagedProblem:
         """The staged problem."""
@@ -245,7 +343,7 @@ class Transcription:
             at_start = k == 0 and bool(problem.free_initial.any())
             key = (id(self.tableaux[k]), at_start, k if point else None)
             if key not in functions:
-                functions[key] = self._interval(self.tableaux[k], point, at_start)
+                functions[key] = self._interval(k, point, at_start)
             low, high = (np.tile(b, self.copies(k)) for b in problem.control_bounds)
             stages.append(
                 Stage(
@@ -337,10 +435,9 @@ class Transcription:
         free = self.problem.free_initial
         return ca.DM(np.eye(free.size)[:, free])
 
-    def _interval(
-        self, tableau: ButcherTableau, interior: InteriorPoint | None, at_start: bool
-    ) -> StageFunction:
-        problem, points = self.problem, self.substeps * tableau.stages
+    def _interval(self, k: int, interior: InteriorPoint | None, at_start: bool) -> StageFunction:
+        """The stage of interval k, the same for every interval of its tableau."""
+        problem, tableau, points = self.problem, self.tableaux[k], self.points(k)
         at_nodes, mixed, soft = self._path_constraints
         p, _, data, c = self._symbols()
         x = ca.SX.sym("x", problem.state.numel())
@@ -368,6 +465,9 @@ class Transcription:
         cost, equations = ca.SX(0), []
         if interior is not None:
             cost += ca.Function("interior", arguments, [self.sign * interior.cost])(*here)
+        along: list[ca.SX] = []  # rows of the stages, which follow those of the inner points
+        ends: list[tuple] = []  # of the substeps
+        reached: list[tuple] = []  # points at the stages
         for s in range(self.substeps):
             offset = s * tableau.stages
             times = [start + (s + float(node)) * step for node in tableau.c]
@@ -383,16 +483,24 @@ class Transcription:
                 rate, density = model(*there)
                 rates.append(rate)
                 values.append(point)
+                reached.append(there)
                 if self.control_per_stage:
-                    rows.append(mixed_rows(*there))
+                    along.append(mixed_rows(*there))
                 if tableau.b[i] != 0.0:
                     cost += float(tableau.b[i]) * step * density
-                    rows.append(soft_rows(*there))
+                    along.append(soft_rows(*there))
             if not tableau.is_explicit:
                 for i, point in enumerate(values):
                     equations.append(combine(state, step, tableau.a[i], rates) - point)
             state = combine(state, step, tableau.b, rates)
+            ends.append((state, u[:, 0], own, problem.data, start + (s + 1) * step))
+        for place in self.inner_points(k):
+            there = ends[place.substep] if place.stage is None else reached[place.stage]
+            expression = ca.vertcat(*[row.expression for row, _ in self._inner_rows(place)])
+            if expression.numel():
+                rows.append(ca.Function("inner_rows", arguments, [expression])(*there))
         unknowns = [x, ca.vec(z), ca.vec(u), p]
+        rows += along
         return StageFunction.of(
             "interval", unknowns, [data, c], state, cost, ca.vertcat(*rows), ca.vertcat(*equations)
         )

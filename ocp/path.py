@@ -29,6 +29,35 @@ WITHIN = 1e-9  # of an interval, to stay inside it
 AVERAGED = 4  # Gauss nodes for the mean of a control over an interval
 
 
+def member_columns(
+    problem: OptimalControlProblem,
+    times: Array,
+    states: Array,
+    controls: Array,
+    parameters: Array,
+) -> list[Array]:
+    """Arguments (x, u, p, d, t) of a function of the problem's symbols, for `Function.map`.
+
+    Args:
+        problem: whose members' data are taken.
+        times: (Q,).
+        states: (Q, N, n).
+        controls: (Q, m), shared by the members.
+        parameters: (number of parameters,).
+
+    Returns:
+        One column for each of the Q N pairs of a time and a member, members first.
+    """
+    count, members, n = states.shape
+    return [
+        states.reshape(count * members, n).T,
+        np.repeat(controls, members, axis=0).T,
+        np.tile(parameters[:, None], (1, count * members)),
+        np.tile(np.asarray(problem.member_data, dtype=float).T, (1, count)),
+        np.repeat(times, members)[None],
+    ]
+
+
 class Model:
     """Dynamics and running cost for many columns (time, state, control) at once."""
 
@@ -36,25 +65,19 @@ class Model:
         arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
         outputs = [problem.dynamics, problem.running_cost]
         self._function = ca.Function("model", arguments, [ca.densify(e) for e in outputs])
-        self._data: Array = np.asarray(problem.member_data, dtype=float)
+        self._problem = problem
         self._mapped: dict[int, ca.Function] = {}
 
     def __call__(
         self, times: Array, states: Array, controls: Array, parameters: Array
     ) -> tuple[Array, Array]:
         """Rates (Q, N, n) and running costs (Q, N) at times (Q,), states (Q, N, n), controls."""
-        count, members, n = states.shape
-        repeated = np.repeat(controls, members, axis=0).T
+        count, members, _ = states.shape
         columns = count * members
         if columns not in self._mapped:
             self._mapped[columns] = self._function.map(columns)
-        rates, costs = self._mapped[columns](
-            states.reshape(columns, n).T,
-            repeated,
-            np.tile(parameters[:, None], (1, columns)),
-            np.tile(self._data.T, (1, count)),
-            np.repeat(times, members)[None],
-        )
+        arguments = member_columns(self._problem, times, states, controls, parameters)
+        rates, costs = self._mapped[columns](*arguments)
         return rates.full().T.reshape(states.shape), costs.full().reshape(count, members)
 
 
@@ -215,6 +238,23 @@ class Path:
         for group, mine, position, theta in self._locate(times):
             result[mine] = group.controls_at(position, theta, within_bounds=within_bounds)
         return result
+
+    def at_fractions(
+        self, steps: NDArray[np.intp], theta: Array, *, within_bounds: bool = True
+    ) -> tuple[Array, Array]:
+        """States (Q, N, n) and controls (Q, m) at fractions theta (Q,) of steps (Q,) in time.
+
+        At a fraction of 1 they are those of the step itself, on the left of a jump.
+        """
+        states = np.zeros((steps.size, *self.trajectory.states[0].shape))
+        controls = np.zeros((steps.size, self.problem.control.numel()))
+        places = self.order[steps]
+        for g, group in enumerate(self.groups):
+            mine = places[:, 0] == g
+            position = places[mine, 1]
+            states[mine] = group.states(position, theta[mine])
+            controls[mine] = group.controls_at(position, theta[mine], within_bounds=within_bounds)
+        return states, controls
 
     def quadrature(self) -> tuple[Array, Array, Array, Array]:
         """Times (Q,), weights (Q,), states (Q, N, n) and controls (Q, m) of the scheme's stages."""

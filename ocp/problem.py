@@ -122,9 +122,12 @@ class OptimalControlProblem:
         control_cost: R(t, u, p), counted once; exact where the control is constant.
         control_rate_weight: rho, weight of the squared derivative of the control.
         parameter_cost: Q(p), counted once.
-        path_constraints: soft ones are integrated by the scheme. Hard ones of the state alone hold
-            at every node of the grid; those with the control in them hold at the start of every
-            interval, or, with one control per Runge-Kutta stage, at every stage.
+        path_constraints: soft ones are integrated by the scheme. Hard ones of the state alone, and
+            the state's bounds, hold at every node of the grid and inside the intervals: at the
+            stages of an implicit method, those of an explicit one with a control for each, and the
+            ends of substeps; equations as far as there are controls to satisfy them. Hard ones
+            with the control in them hold at the start of every interval, or, with one control per
+            Runge-Kutta stage, at every stage.
         terminal_constraints: at every member's end state; `initial` may occur in them.
         control_constraints: of t, u, p only, counted once for each interval.
         interior_points: costs and constraints at times inside a fixed horizon.

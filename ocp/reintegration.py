@@ -20,11 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import casadi as ca
 import numpy as np
 from scipy.integrate import solve_ivp
 from scipy.sparse import csc_matrix, hstack, identity, kron, vstack
 
+from ocp.inner_extrema import mixed_violations, overshoots, state_violations
 from ocp.path import Model, Path, Steps
 from ocp.stages import Array
 
@@ -32,8 +32,6 @@ ACCURACY = 1e-12  # relative, of the adaptive integration
 STIFF_ACCURACY = 1e-10  # where every digit costs more steps
 STIFF = 50.0  # a step times the growth of its rate beyond this is stiff
 COARSE = 1e-2  # relative defect or violation that makes a solution one of another problem
-INSIDE = 7  # points inside a step at which path constraints are looked at
-NEGLIGIBLE = 1e-9  # relative violation between the nodes that is not worth a word
 MOST_EVALUATIONS = 10_000  # of the rate of a batch of steps
 PERTURBATION = 1e-6  # of the state, relative, to see how the rate grows
 
@@ -44,23 +42,27 @@ class ErrorEstimate:
 
     Args:
         times: (steps,) where each begins.
+        lengths: (steps,) of each.
         defects: (steps, N, n), in units of the state.
         relative: (steps,) largest of each step, relative to the component's largest value in the
             whole solution; a component that is zero throughout counts as 1.
         running_cost: (steps,) what the quadrature of the running cost missed, in units of the cost.
         objective: change of the objective to first order that exact steps would make.
-        violation: (steps,) largest violation of a hard path constraint or a bound of the state
-            between the nodes, relative to the bound, at least 1.
+        violation: (steps,) largest violation, anywhere in the step, of a hard path constraint or a
+            bound of the state alone, relative to the bound, at least 1.
+        mixed_violation: (steps,) the same of constraints with the control in them.
         overshoot: (steps,) largest excess of the control's polynomial over its bounds, likewise.
         violated: what is violated most, by how much in its own unit, and when; None if nothing is.
     """
 
     times: Array
+    lengths: Array
     defects: Array
     relative: Array
     running_cost: Array
     objective: float
     violation: Array
+    mixed_violation: Array
     overshoot: Array
     violated: tuple[str, float, float] | None
 
@@ -71,8 +73,13 @@ class ErrorEstimate:
 
     @property
     def is_coarse(self) -> bool:
-        """Whether the solution is far from the differential equation, or from its constraints."""
-        return not max(self.largest, float(self.violation.max())) <= COARSE
+        """Whether the solution is far from the differential equation, or from its constraints.
+
+        What the control violates counts for the share of the horizon in which it does.
+        """
+        shares = self.lengths / self.lengths.sum()
+        of_control = float((shares * self.mixed_violation).max())
+        return not max(self.largest, float(self.violation.max()), of_control) <= COARSE
 
     def __str__(self) -> str:
         worst = int(np.argmax(self.relative))
@@ -115,65 +122,12 @@ def estimate_error(path: Path, costates: Array) -> ErrorEstimate:
     ends_of_steps = np.append(path.starts[1:], path.trajectory.times[-1])
     weights = interpolate_rows(path.trajectory.times, costates, ends_of_steps)
     change = float((weights * defects).sum() + missed.sum())
-    violation, violated = _between_nodes(path)
+    of_state, of_control = state_violations(path), mixed_violations(path)
+    worst = max(of_state, of_control, key=lambda found: found.largest).worst
     return ErrorEstimate(
-        path.starts, defects, relative, missed, change, violation, _overshoot(path), violated
+        *(path.starts, np.diff(ends_of_steps, prepend=path.starts[0]), defects, relative, missed),
+        *(change, of_state.sizes, of_control.sizes, overshoots(path).sizes, worst),
     )
-
-
-def _inner_times(path: Path) -> Array:
-    """(steps * INSIDE,) points inside the steps."""
-    theta = (np.arange(INSIDE) + 1.0) / (INSIDE + 1.0)
-    assert path.trajectory.times is not None
-    ends = np.append(path.starts[1:], path.trajectory.times[-1])
-    return np.asarray((path.starts[:, None] + theta * (ends - path.starts)[:, None]).ravel())
-
-
-def _overshoot(path: Path) -> Array:
-    """Of every step, how far the control's polynomial leaves its bounds, relative to them."""
-    lower, upper = (np.asarray(b, dtype=float) for b in path.problem.control_bounds)
-    controls = path.control(_inner_times(path), within_bounds=False)
-    excess = np.maximum(np.maximum(controls - upper, lower - controls), 0.0)
-    finite = [np.where(np.isfinite(b), np.abs(b), 0.0) for b in (lower, upper)]
-    relative = excess / np.maximum(1.0, np.maximum(*finite))
-    return np.asarray(relative.reshape(len(path.order), -1).max(axis=1, initial=0.0))
-
-
-def _between_nodes(path: Path) -> tuple[Array, tuple[str, float, float] | None]:
-    """Violations inside the steps: the largest of each step, and the largest of all by name."""
-    problem = path.problem
-    rows = [c for c in problem.path_constraints if not c.is_soft]
-    bounds = [np.asarray(b, dtype=float) for b in problem.state_bounds]
-    violation, violated, worst = np.zeros(len(path.order)), None, 0.0
-    if not rows and not np.isfinite(np.concatenate(bounds)).any():
-        return violation, violated
-    names = [*problem.state_names, *(name for row in rows for name in row.row_names)]
-    lower = np.concatenate([bounds[0], *(np.asarray(row.lower) for row in rows)])
-    upper = np.concatenate([bounds[1], *(np.asarray(row.upper) for row in rows)])
-    expressions = ca.vertcat(problem.state, *(row.expression for row in rows))
-    arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
-    function = ca.Function("rows", arguments, [ca.densify(expressions)])
-    times = _inner_times(path)
-    states, controls = path.state(times), path.control(times)
-    count, members, n = states.shape
-    values = function.map(count * members)(
-        states.reshape(-1, n).T,
-        np.repeat(controls, members, axis=0).T,
-        np.tile(path.trajectory.parameters[:, None], (1, count * members)),
-        np.tile(np.asarray(problem.member_data, dtype=float).T, (1, count)),
-        np.repeat(times, members)[None],
-    )
-    table = values.full().T.reshape(len(path.order), INSIDE * members, -1)
-    amounts = np.maximum(np.maximum(table - upper, lower - table), 0.0)
-    finite = [np.where(np.isfinite(b), np.abs(b), 0.0) for b in (lower, upper)]
-    relative = amounts / np.maximum(1.0, np.maximum(*finite))
-    violation = relative.max(axis=(1, 2))
-    worst = float(violation.max())
-    if worst > NEGLIGIBLE:
-        step, point, row = np.unravel_index(int(np.argmax(relative)), relative.shape)
-        time = float(times[int(step) * INSIDE + int(point) // members])
-        violated = (names[int(row)], float(amounts[step, point, row]), time)
-    return violation, violated
 
 
 def interpolate_rows(nodes: Array, values: Array, times: Array) -> Array:

@@ -503,7 +503,7 @@ def test_a_constraint_violated_between_the_nodes_is_named_with_its_time():
         minimize=integral(U**2),
         subject_to=[at_start(X) == 0, (along_path(X - peak) >= -0.1).named("peak")],
     )
-    solution = solve(problem, 5)
+    solution = solve(problem, 5, RK4)
     name, amount, time = solution.error.violated
     assert name == "peak"
     assert 0.4 < time < 0.5
