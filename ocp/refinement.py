@@ -1,13 +1,17 @@
 """Refinement: solve on a coarse grid, look where the solution is wrong, and spend unknowns there.
 
-Every interval is one step of a Gauss-Legendre method with one control per stage. Where the defect
-against an adaptive integration, or the violation of a path constraint between the nodes, is above
-the tolerance, the interval gets more stages as long as
-that pays, since the error of a smooth solution falls exponentially with them; where it does not,
-because the control jumps or bends, the interval is split, around the jump if one is seen.
+Every interval is one step of a Gauss-Legendre method with one control per stage. It has an error if
 
-A small defect says that the differential equation holds, not that the control is the best; so the
-objective must also have settled from one round to the next.
+    the step misses an adaptive integration (the defect, and the quadrature of the cost),
+    a constraint is violated anywhere in it (`ocp.inner_extrema`), or
+    the control is not the one that minimises the Hamiltonian (`ocp.minimum_condition`).
+
+Where that is above the tolerance, the interval gets more stages as long as that pays, since the
+error of a smooth solution falls exponentially with them; where it does not, because the control
+jumps or bends, the interval is split, around the jump if one is seen.
+
+Small errors do not prove that the optimum of the grid is that of the problem. So the tolerance is
+met only when a solve with every interval split in two confirms the objective and the constraints.
 
 Source of the idea of choosing between more stages and more intervals: Darby, Hager and Rao,
 Optim. Control Appl. Meth. 32 (2011), 476-502.
@@ -15,8 +19,9 @@ Optim. Control Appl. Meth. 32 (2011), 476-502.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -33,12 +38,14 @@ from ocp.solve import SolveOptions, solve
 from ocp.stages import Array
 from ocp.trajectory import Trajectory
 
+FIRST = 3  # intervals
 FEWEST_STAGES = 3
 MORE_STAGES = 2  # added to an interval at a time
 MOST_STAGES = 9
 DOUBLINGS = 3  # of the first grid, while there is no feasible point on it
 PAYS = 0.1  # more stages go on paying while each addition leaves at most this share of the error
 JUMP = 0.5  # share of a control's range in an interval that lies between two neighbouring stages
+LEAST_TIME = 1e-3  # s, for a solve that begins when the time is up
 COMPARED = 5  # points in an interval at which two solutions are compared
 NOTABLE = 0.1  # of the largest change of an interval's state between two solutions
 
@@ -50,10 +57,12 @@ class Round:
     Args:
         intervals: K.
         unknowns: of the nonlinear program.
-        error: the largest relative defect, violation, or share of the quadrature's error.
+        error: the largest relative defect, violation, or share of the cost that the quadrature
+            misses or that better controls would save.
         objective: total cost.
         status: how the solve ended.
         iterations: of the optimiser.
+        is_confirmation: whether every interval of the round before was split, to confirm it.
     """
 
     intervals: int
@@ -62,6 +71,7 @@ class Round:
     objective: float
     status: Status
     iterations: int | None
+    is_confirmation: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,21 +81,26 @@ class Refinement:
     Args:
         solution: the last one that was solved, or the first one if none was.
         rounds: every solve.
-        is_met: whether defects are below the tolerance and the objective has settled within it.
+        is_met: whether all errors are below the tolerance, and a grid with every interval split
+            confirmed the objective and the constraints.
+        reason: why it is met, or not.
     """
 
     solution: ContinuousSolution
     rounds: tuple[Round, ...]
     is_met: bool
+    reason: str
 
     def __str__(self) -> str:
         lines = ["intervals unknowns     error            objective  iterations  status"]
         lines += [
             f"{r.intervals:9d} {r.unknowns:8d} {r.error:9.1e} {r.objective:20.14g} "
             f"{r.iterations if r.iterations is not None else '-':>11}  {r.status.value}"
+            f"{', every interval split' if r.is_confirmation else ''}"
             for r in self.rounds
         ]
-        return "\n".join([*lines, "tolerance met" if self.is_met else "tolerance not met"])
+        verdict = "tolerance met" if self.is_met else "tolerance not met"
+        return "\n".join([*lines, f"{verdict}: {self.reason}"])
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,12 @@ class _Interval:
     def middle(self) -> float:
         return (self.start + self.end) / 2
 
+    @property
+    def halves(self) -> list[_Interval]:
+        """The two halves, with as many stages each."""
+        first = replace(self, end=self.middle, error_before=None)
+        return [first, replace(first, start=self.middle, end=self.end)]
+
     def pieces(self, cuts: list[float]) -> list[_Interval]:
         ends = [self.start, *cuts, self.end]
         return [_Interval(a, b, FEWEST_STAGES) for a, b in pairwise(ends)]
@@ -110,24 +131,25 @@ def refine(
     problem: OptimalControlProblem,
     tolerance: float = 1e-8,
     *,
-    grid: TimeGrid | int = 3,
+    grid: TimeGrid | int | None = None,
     guess: Guess | Trajectory | Solution | None = None,
     scaling: Scaling | None = None,
     options: SolveOptions = SolveOptions(),
-    max_rounds: int = 20,
+    max_rounds: int = 30,
     finished: Callable[[Round], None] | None = None,
 ) -> Refinement:
-    """Solve to a tolerance of the differential equation and of the objective.
+    """Solve to a tolerance of the differential equation, the constraints and the objective.
 
     Args:
         problem: what to minimise, or maximise.
-        tolerance: of the relative defect of every step, of relative violations between the nodes,
-            and of the objective's relative change.
+        tolerance: of the relative defect of every step, of relative violations anywhere in a step,
+            and, relative to the cost, of what better controls between the stages would save and of
+            the change of the objective when every interval is split.
         grid: to begin with, or the number of its intervals if they are equal; doubled a few times
-            while no feasible point is found on it.
+            while no feasible point is found on it. By default that of a solution as guess, or 3.
         guess: where the first solve starts; each further one starts from the one before.
         scaling: as in `solve`.
-        options: as in `solve`; their tolerance is lowered to this one.
+        options: as in `solve`; the time limit is that of all rounds together.
         max_rounds: most solves.
         finished: called with every round.
 
@@ -138,62 +160,121 @@ def refine(
         raise ValueError(f"the tolerance must be between 0 and 1, got {tolerance}.")
     if max_rounds < 1:
         raise ValueError(f"max_rounds must be at least 1, got {max_rounds}.")
-    intervals = _first_intervals(problem, grid)
-    rounds: list[Round] = []
-    best: ContinuousSolution | None = None
+    run = _Run(problem, tolerance, scaling, options, finished)
+    intervals = _first_intervals(problem, grid, guess)
     start: Guess | Trajectory | Solution | None = guess
-    while len(rounds) < max_rounds:
-        nodes = [interval.start for interval in intervals] + [intervals[-1].end]
-        found = solve(
-            problem,
-            TimeGrid(np.array(nodes)),
-            [gauss_legendre(interval.stages) for interval in intervals],
-            control_per_stage=True,
-            guess=start,
-            scaling=scaling,
-            options=options,
-        )
-        assert found.transcription is not None
-        errors = _errors(found) if found.is_solved else np.full(len(intervals), np.inf)
-        rounds.append(
-            Round(
-                len(intervals),
-                found.transcription.unknowns,
-                float(errors.max()),
-                found.objective,
-                found.status,
-                found.iterations,
-            )
-        )
-        if finished is not None:
-            finished(rounds[-1])
+    best: ContinuousSolution | None = None
+    confirmed = False  # whether the last round was a confirmation
+    while len(run.rounds) < max_rounds:
+        found, errors = run.solve(intervals, start, is_confirmation=confirmed)
         if not found.is_solved:
-            if best is None and len(rounds) <= DOUBLINGS and found.status is Status.INFEASIBLE:
+            is_first = best is None and len(run.rounds) <= DOUBLINGS
+            if is_first and found.status is Status.INFEASIBLE:
                 # Perhaps no trajectory of so few steps arrives.
-                intervals = [piece for i in intervals for piece in i.pieces([i.middle])]
+                intervals = [piece for i in intervals for piece in i.halves]
                 continue
-            return Refinement(best or found, tuple(rounds), False)
-        before, best = best, found
-        settled = before is not None and _is_settled(before, found, tolerance)
-        if settled and (errors <= tolerance).all():
-            return Refinement(found, tuple(rounds), True)
+            why = f"the solve on {len(intervals)} intervals ended {found.status.value}."
+            return Refinement(best or found, tuple(run.rounds), False, why)
+        before, best, start = best, found, found
+        within = (errors <= tolerance).all() and run.total(found) <= tolerance
+        if confirmed and before is not None:
+            change = abs(found.objective - before.objective) / (_cost_size(found) or 1.0)
+            if within and change <= tolerance:
+                why = f"with every interval split, the objective changes by {change:.1e}, relative."
+                return Refinement(found, tuple(run.rounds), True, why)
+            intervals = _unsplit(before, found, intervals, errors, tolerance)
+            confirmed = False
+            continue
+        confirmed = bool(within)
+        if within:
+            intervals = [half for interval in intervals for half in interval.halves]
+            continue
         flagged = errors > tolerance
-        if not flagged.any():
-            flagged = _changed(before, found, intervals)
+        if not flagged.any():  # many small ones
+            flagged = errors >= NOTABLE * errors.max()
         intervals = [
             piece
             for k, interval in enumerate(intervals)
             for piece in (_refined(interval, errors[k], found, k) if flagged[k] else [interval])
         ]
-        start = found
     assert best is not None
-    return Refinement(best, tuple(rounds), False)
+    why = f"the largest error was {run.rounds[-1].error:.1e} after {max_rounds} rounds."
+    return Refinement(best, tuple(run.rounds), False, why)
 
 
-def _first_intervals(problem: OptimalControlProblem, grid: TimeGrid | int) -> list[_Interval]:
-    if not isinstance(grid, TimeGrid):
-        span = 1.0 if problem.has_free_horizon else float(problem.horizon)
-        grid = TimeGrid.uniform(grid, span).including([p.time for p in problem.interior_points])
+@dataclass(eq=False)
+class _Run:
+    """The solves of a refinement."""
+
+    problem: OptimalControlProblem
+    tolerance: float
+    scaling: Scaling | None
+    options: SolveOptions
+    finished: Callable[[Round], None] | None
+    rounds: list[Round] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.end = time.perf_counter() + self.options.time_limit
+
+    def solve(
+        self,
+        intervals: list[_Interval],
+        start: Guess | Trajectory | Solution | None,
+        *,
+        is_confirmation: bool,
+    ) -> tuple[ContinuousSolution, Array]:
+        """The solution on the intervals, and the error of each; infinite if it is not solved."""
+        nodes = [interval.start for interval in intervals] + [intervals[-1].end]
+        left = max(self.end - time.perf_counter(), LEAST_TIME)
+        found = solve(
+            self.problem,
+            TimeGrid(np.array(nodes)),
+            [gauss_legendre(interval.stages) for interval in intervals],
+            control_per_stage=True,
+            guess=start,
+            scaling=self.scaling,
+            options=replace(self.options, time_limit=left),
+        )
+        assert found.transcription is not None
+        errors = _errors(found) if found.is_solved else np.full(len(intervals), np.inf)
+        total = self.total(found) if found.is_solved else np.inf
+        entry = Round(
+            len(intervals),
+            found.transcription.unknowns,
+            max(float(errors.max()), total),
+            found.objective,
+            found.status,
+            found.iterations,
+            is_confirmation,
+        )
+        self.rounds.append(entry)
+        if self.finished is not None:
+            self.finished(entry)
+        return found, errors
+
+    @staticmethod
+    def total(found: ContinuousSolution) -> float:
+        """What better controls would save of the cost, over the whole horizon."""
+        condition = found.minimum_condition
+        if condition is None:
+            return 0.0
+        gain = condition.total + float(condition.junctions.sum())
+        return gain / (_cost_size(found) or 1.0)
+
+
+def _first_intervals(
+    problem: OptimalControlProblem,
+    grid: TimeGrid | int | None,
+    guess: Guess | Trajectory | Solution | None,
+) -> list[_Interval]:
+    span = 1.0 if problem.has_free_horizon else float(problem.horizon)
+    points = [point.time for point in problem.interior_points]
+    if grid is None and isinstance(guess, ContinuousSolution):
+        assert guess.transcription is not None
+        own = guess.transcription.grid
+        grid = TimeGrid((own.nodes - own.nodes[0]) * (span / own.horizon)).including(points)
+    elif not isinstance(grid, TimeGrid):
+        grid = TimeGrid.uniform(FIRST if grid is None else grid, span).including(points)
     nodes = grid.nodes.tolist()
     return [_Interval(a, b, FEWEST_STAGES) for a, b in pairwise(nodes)]
 
@@ -203,32 +284,47 @@ def _cost_size(solution: ContinuousSolution) -> float:
 
 
 def _errors(solution: ContinuousSolution) -> Array:
-    """Of every interval: relative defect, share of the quadrature's error, or violation inside.
+    """Of every interval: the largest of its errors, relative.
 
-    What a control exceeds its bounds by counts for the share of the horizon that it does so.
+    What a control violates counts for the share of the horizon in which it does.
     """
     length = np.diff(solution.times) / solution.horizon
-    size = _cost_size(solution)
-    error = solution.error
-    missed = np.abs(error.running_cost) / size if size > 0 else np.abs(error.running_cost)
-    defects = np.nan_to_num(error.relative, nan=np.inf)
-    return np.asarray(
-        np.maximum.reduce(
-            [defects, np.nan_to_num(missed), error.violation, length * error.overshoot]
-        )
-    )
+    size = _cost_size(solution) or 1.0
+    error, condition = solution.error, solution.minimum_condition
+    missed = np.abs(error.running_cost) / size
+    parts = [
+        np.nan_to_num(error.relative, nan=np.inf),
+        np.nan_to_num(missed),
+        error.violation,
+        length * error.mixed_violation,
+        length * error.overshoot,
+    ]
+    if condition is not None:
+        at_nodes = condition.junctions / size
+        parts += [condition.excess / size, at_nodes[:-1], at_nodes[1:]]
+    return np.asarray(np.maximum.reduce(parts))
 
 
-def _is_settled(before: ContinuousSolution, found: ContinuousSolution, tolerance: float) -> bool:
-    return abs(found.objective - before.objective) <= tolerance * _cost_size(found)
+def _unsplit(
+    before: ContinuousSolution,
+    found: ContinuousSolution,
+    halves: list[_Interval],
+    errors: Array,
+    tolerance: float,
+) -> list[_Interval]:
+    """The intervals that were split, whole again where that changed nothing of note."""
+    steps = np.asarray(_changes(before, found)).reshape(-1, 2).max(axis=1)
+    bad = (errors > tolerance).reshape(-1, 2).any(axis=1)
+    split = bad | (steps >= NOTABLE * steps.max())
+    pairs = list(zip(halves[::2], halves[1::2], strict=True))
+    intervals: list[_Interval] = []
+    for (left, right), is_split in zip(pairs, split.tolist(), strict=True):
+        intervals += [left, right] if is_split else [replace(left, end=right.end)]
+    return intervals
 
 
-def _changed(
-    before: ContinuousSolution | None, found: ContinuousSolution, intervals: list[_Interval]
-) -> np.ndarray:
-    """Intervals in which the state moved notably since the solution before; all, if none was."""
-    if before is None:
-        return np.ones(len(intervals), dtype=bool)
+def _changes(before: ContinuousSolution, found: ContinuousSolution) -> Array:
+    """Of every interval of the second solution, how far its state is from the first one's."""
     theta = (np.arange(COMPARED) + 0.5) / COMPARED
     starts, ends = found.times[:-1, None], found.times[1:, None]
     times = (starts + theta * (ends - starts)).ravel()
@@ -237,9 +333,8 @@ def _changed(
     there = np.clip(earlier, before.times[0], before.times[-1])
     new, old = found.path.state(times), before.path.state(there)
     size = np.maximum(np.abs(new).max(axis=(0, 1)), np.finfo(float).tiny)
-    change = (np.abs(new - old) / size).max(axis=(1, 2)).reshape(len(intervals), COMPARED)
-    largest = change.max(axis=1)
-    return np.asarray(largest >= NOTABLE * largest.max())
+    change = (np.abs(new - old) / size).max(axis=(1, 2)).reshape(-1, COMPARED)
+    return np.asarray(change.max(axis=1))
 
 
 def _refined(
