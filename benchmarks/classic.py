@@ -42,6 +42,7 @@ from ocp import (
     solve,
 )
 from problems.classic import CLASSICS, ClassicProblem, minimal_time_too_short, solve_classic
+from problems.constrained import CONSTRAINED
 from problems.literature import LITERATURE
 from problems.report import cell
 
@@ -261,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("results"), metavar="FOLDER")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
-    everything = (*CLASSICS, *LITERATURE, minimal_time_too_short())
+    everything = (*CLASSICS, *LITERATURE, *CONSTRAINED, minimal_time_too_short())
     chosen = [c for c in everything if not options.quick or c.name in PARAMETERS.quick]
     results = [run(classic) for classic in chosen]
     intervals = PARAMETERS.quick_intervals if options.quick else PARAMETERS.intervals

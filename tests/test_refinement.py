@@ -5,8 +5,6 @@ import math
 import casadi as ca
 import numpy as np
 import pytest
-from scipy.integrate import quad
-from scipy.optimize import brentq
 
 from ocp import (
     GAUSS_LEGENDRE_4,
@@ -25,6 +23,7 @@ from ocp import (
     solve,
 )
 from problems.classic import brachistochrone, hypersensitive, minimal_time, van_der_pol
+from problems.constrained import fastest_transfer, gentlest_transfer, over_a_wall
 
 TOLERANCE = 1e-8
 
@@ -125,68 +124,24 @@ def test_a_control_that_is_not_the_best_is_refined_even_where_there_is_no_defect
     assert found.solution.objective == pytest.approx(math.tanh(8.0), rel=TOLERANCE)
 
 
-def least_time(up, down, distance, limit=math.inf):
-    """Rest to rest with -down <= u <= up and v <= limit, and the least time."""
-    x, u, T = ca.SX.sym("x", 2), ca.SX.sym("u"), ca.SX.sym("T")
-    conditions = [at_start(x) == 0, at_end(x) == [distance, 0], along_path(u).within(-down, up)]
-    if math.isfinite(limit):
-        conditions.append(along_path(x[1]) <= limit)
-    problem = pose(
-        state=x,
-        control=u,
-        dynamics=ca.vertcat(x[1], u),
-        horizon=T,
-        minimize=at_end(T),
-        subject_to=conditions,
-    )
-    ramps = limit * (1 / up + 1 / down) / 2  # gone at half the limit's speed, times two
-    exact = math.sqrt(2 * distance * (up + down) / (up * down))
-    if ramps * limit < distance:
-        exact = 2 * ramps + (distance - ramps * limit) / limit
-    return problem, exact
-
-
 @pytest.mark.parametrize(
-    ("up", "down", "distance", "limit"),
-    [(2, 1, 1, math.inf), (1, 0.3, 2, math.inf), (3, 0.7, 5, math.inf), (1, 1, 6, 2), (2, 1, 6, 2)],
+    "classic",
+    [
+        fastest_transfer(2, 1, 1, math.inf),
+        fastest_transfer(1, 0.3, 2, math.inf),
+        fastest_transfer(3, 0.7, 5, math.inf),
+        fastest_transfer(),
+        fastest_transfer(2, 1, 6, 2),
+        over_a_wall(),
+        over_a_wall(0.02),
+        gentlest_transfer(1.3),  # the arc begins at 9/26, just after the first grid's node at 1/3
+    ],
+    ids=lambda c: c.name,
 )
-def test_a_tolerance_that_is_met_holds_for_controls_that_switch_inside_an_interval(
-    up, down, distance, limit
-):
-    problem, exact = least_time(up, down, distance, limit)
-    found = refine(problem, 1e-5)
+def test_a_tolerance_that_is_met_holds_for_switches_and_limits_inside_an_interval(classic):
+    found = refine(classic.problem, 1e-5)
     assert found.is_met
-    assert found.solution.objective == pytest.approx(exact, rel=1e-5)
-
-
-@pytest.mark.parametrize("width", [0.05, 0.02])
-def test_a_tolerance_that_is_met_holds_over_a_narrow_wall(width):
-    """Tangents from (0, 0) and (1, 0) to the wall exp(-((t - 0.3) / w)^2), and along its top."""
-    t, x, u = ca.SX.sym("t"), ca.SX.sym("x"), ca.SX.sym("u")
-    wall = ca.exp(-(((t - 0.3) / width) ** 2))
-    problem = pose(
-        state=x,
-        control=u,
-        dynamics=u,
-        horizon=1.0,
-        time=t,
-        minimize=integral(u**2),
-        subject_to=[at_start(x) == 0, at_end(x) == 0, along_path(x - wall) >= 0],
-    )
-
-    def height(s):
-        return math.exp(-(((s - 0.3) / width) ** 2))
-
-    def slope(s):
-        return -2 * (s - 0.3) / width**2 * height(s)
-
-    left = brentq(lambda s: height(s) - s * slope(s), 0.3 - 0.7 * width, 0.3)
-    right = brentq(lambda s: height(s) + (1 - s) * slope(s), 0.3, 0.3 + 0.7 * width)
-    top = quad(lambda s: slope(s) ** 2, left, right, epsabs=1e-12)[0]
-    exact = left * slope(left) ** 2 + (1 - right) * slope(right) ** 2 + top
-    found = refine(problem, 1e-5)
-    assert found.is_met
-    assert found.solution.objective == pytest.approx(exact, rel=1e-5)
+    assert found.solution.objective == pytest.approx(classic.optimum, rel=1e-5)
     assert found.solution.error.violation.max() <= 1e-5
 
 
@@ -198,22 +153,6 @@ def test_a_tolerance_is_met_only_after_a_round_with_every_interval_split():
     assert last.intervals == 2 * others[-1].intervals
     assert "every interval split" in str(found)
     assert "every interval split" in found.reason
-
-
-def test_a_junction_that_every_stage_misses_is_found():
-    """v <= 1.3 in the gentlest transfer: the arc begins at 9/26, the grid has a node at 1/3."""
-    x, u = ca.SX.sym("x", 2), ca.SX.sym("u")
-    problem = pose(
-        state=x,
-        control=u,
-        dynamics=ca.vertcat(x[1], u),
-        horizon=1.0,
-        minimize=integral(u**2) / 2,
-        subject_to=[at_start(x) == [-1, 0], at_end(x) == 0, along_path(x[1]) <= 1.3],
-    )
-    found = refine(problem, 1e-6, grid=3)
-    assert found.is_met
-    assert found.solution.objective == pytest.approx(4 * 1.3**2 / (4.5 * (1 - 1 / 1.3)), rel=1e-6)
 
 
 def test_the_grid_of_a_solution_as_guess_is_where_refinement_begins():
