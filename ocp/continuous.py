@@ -279,7 +279,7 @@ class ContinuousSolution(Solution):
                 inner.setdefault(key, []).append((block.time, y))
             else:
                 first.setdefault(key, len(times))
-                times.append(block.time * unit)
+                times.append(block.time)
                 values.append(y / (1.0 if block.share is None else block.share * unit))
         if not times:
             return None
@@ -290,7 +290,8 @@ class ContinuousSolution(Solution):
         order = np.argsort(times, kind="stable")
         one = stacked.shape[1] == 1
         stacked = stacked[order]
-        return Dual(np.asarray(times)[order], stacked[:, 0] if one else stacked)
+        where = self._in_time(np.asarray(times)[order])
+        return Dual(where, stacked[:, 0] if one else stacked)
 
     def _blocks(self) -> Iterator[tuple[int, RowBlock, Array]]:
         """All blocks of rows with their interval, or K at the end, and multipliers (N, rows)."""
@@ -329,6 +330,10 @@ class ContinuousSolution(Solution):
         assert self.transcription is not None
         return self.horizon / self.transcription.grid.horizon
 
+    def _in_time(self, grid_times: Array) -> Array:
+        """Times of the grid in the problem's time."""
+        return self.problem.times_of(grid_times, self.trajectory.parameters)
+
     def _bound_dual(self, kind: str, places: list[int]) -> Dual:
         transcription, multipliers = self.transcription, self.certificate.multipliers
         assert transcription is not None
@@ -349,7 +354,7 @@ class ContinuousSolution(Solution):
             at, shares = np.array([grid.nodes[k]]), np.array([grid.steps[k]])
             if transcription.control_per_stage:
                 at, shares = transcription.stage_points(k)
-            times.append(at * unit)
+            times.append(self._in_time(at))
             found.append(own[:, places] / (shares * unit)[:, None])
         return Dual(np.concatenate(times), np.concatenate(found))
 

@@ -9,8 +9,8 @@ u_i = u^k (a layer of a network), or free at every Runge-Kutta stage. The stages
 method are substituted; those of an implicit one are local unknowns of the interval, so direct
 collocation is the same code with one step of a collocation method per interval.
 
-A free end time is a parameter T that scales a grid on [0, 1]; a free component of the initial
-state is a further parameter; to maximise is to minimise the negative.
+A free end time is a parameter T that scales a grid on [0, 1], a free start one that shifts it; a
+free component of the initial state is a further parameter; to maximise is to minimise the negative.
 
 Source of the orders with one control per stage, and of why every weight must then differ from
 zero: Hager, Numer. Math. 87 (2000), 247-282.
@@ -40,6 +40,7 @@ from ocp.stages import (
 from ocp.trajectory import Trajectory, rollout
 
 BOUND_ROW = "bound of "  # what the rows of a state's bound inside an interval are called, with it
+SAME_TIME = 1e-9  # of the horizon, between two times that count as one
 
 
 def discretize(
@@ -53,6 +54,13 @@ def discretize(
     """One stage per interval of the grid; see `Transcription` for arguments and errors."""
     tableaux = (tableau,) * grid.intervals if isinstance(tableau, ButcherTableau) else tableau
     return Transcription(problem, grid, tuple(tableaux), substeps, control_per_stage).staged()
+
+
+def uniform_grid(problem: OptimalControlProblem, intervals: int) -> TimeGrid:
+    """Equal intervals on the problem's horizon, with further nodes at its interior points."""
+    first, last = problem.grid_ends
+    grid = TimeGrid.uniform(intervals, last - first, first)
+    return grid.including([point.time for point in problem.interior_points])
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,8 @@ class Transcription:
 
     Args:
         problem: the problem in continuous time.
-        grid: its K intervals, spanning the horizon, or [0, 1] if the end time is free.
+        grid: its K intervals, spanning [start, start + horizon]; [0, horizon] if the start is free,
+            [0, 1] if the end time is free.
         tableaux: the method of one step, for every interval.
         substeps: equal steps on every interval.
         control_per_stage: one control for each stage of each step, instead of one per interval;
@@ -116,8 +125,8 @@ class Transcription:
 
     Raises:
         ValueError: fewer than one substep; not one tableau for every interval; a grid of another
-            horizon, or without a node at an interior point; soft path constraints with a free end
-            time; a control per stage with a zero weight, which would leave that control
+            start or horizon, or without a node at an interior point; soft path constraints with a
+            free end time; a control per stage with a zero weight, which would leave that control
             undetermined, or with a penalty on the control's derivative.
     """
 
@@ -136,11 +145,18 @@ class Transcription:
                 f"{len(self.tableaux)} tableaux were given, expected {grid.intervals}, one for "
                 "every interval of the grid, or a single one for all."
             )
-        span = 1.0 if problem.has_free_horizon else float(problem.horizon)
-        if not np.isclose(grid.horizon, span, rtol=1e-12, atol=0.0):
+        first, last = problem.grid_ends
+        if not np.isclose(grid.horizon, last - first, rtol=1e-12, atol=0.0):
             raise ValueError(
-                f"the grid spans {grid.horizon:g}, expected {span:g}: the problem's horizon, "
-                "or 1 if the end time is free."
+                f"the grid spans {grid.horizon:g}, expected {last - first:g}: the problem's "
+                "horizon, or 1 if the end time is free."
+            )
+        is_given = problem.start is not None
+        if is_given and abs(grid.nodes[0] - first) > SAME_TIME * grid.horizon:
+            raise ValueError(
+                f"the grid begins at {grid.nodes[0]:g}, expected {first:g}: the problem's start, "
+                "or 0 if the start or the end time is free; say at what time the problem begins "
+                "with start=..., or shift the grid."
             )
         for tableau in self.tableaux:
             if self.control_per_stage and not tableau.b.all():
@@ -168,8 +184,13 @@ class Transcription:
 
     @property
     def _scale(self) -> ca.SX | float:
-        """What turns times of the grid into times of the problem."""
-        return self.problem.horizon if self.problem.has_free_horizon else 1.0
+        """What turns lengths on the grid into lengths of the problem's time."""
+        return self.problem.clock[1]
+
+    def _in_time(self, time: ca.SX) -> ca.SX:
+        """A time of the grid in the problem's time."""
+        origin, unit = self.problem.clock
+        return origin + unit * time
 
     def points(self, k: int) -> int:
         """Number of Runge-Kutta stages on interval k."""
@@ -198,7 +219,7 @@ class Transcription:
 
     def _matches(self, point: InteriorPoint) -> np.ndarray:
         """Which nodes of the grid are the interior point's."""
-        return np.isclose(self.grid.nodes, point.time, rtol=0.0, atol=1e-9 * self.grid.horizon)
+        return np.isclose(self.grid.nodes, point.time, rtol=0.0, atol=SAME_TIME * self.grid.horizon)
 
     @cached_property
     def _interior(self) -> dict[int, InteriorPoint]:
@@ -457,7 +478,7 @@ class Transcription:
             for expression in expressions
         )
         state = x + self._selector() @ p[own.numel() :] if at_start else x
-        step, start = self._scale * c[1] / self.substeps, self._scale * c[0]
+        step, start = self._scale * c[1] / self.substeps, self._in_time(c[0])
         here = (state, u[:, 0], own, problem.data, start)
         rows = [node_rows(*here), interior_rows(*here)]
         if not self.control_per_stage:
@@ -515,7 +536,7 @@ class Transcription:
         expressions = [self.sign * problem.terminal_cost, ca.vertcat(*constraints)]
         model = ca.Function("terminal", arguments, expressions)
         own = p[: problem.parameter.numel()]
-        cost, rows = model(problem.state, initial, own, problem.data, self._scale * c[0])
+        cost, rows = model(problem.state, initial, own, problem.data, self._in_time(c[0]))
         return StageFunction.of("terminal", [problem.state, p], [data, c], ca.SX(0, 1), cost, rows)
 
     def _shared(self) -> tuple[SharedTerm, ...]:
@@ -562,7 +583,7 @@ class Transcription:
             [problem.control, problem.parameter, problem.time],
             [self.sign * problem.control_cost, ca.vertcat(*expressions)],
         )
-        start, step = self._scale * c[0], self._scale * c[1]
+        start, step = self._in_time(c[0]), self._scale * c[1]
         if not self.control_per_stage:
             cost, rows = model(problem.control, own, start)
             return StageFunction.of(
@@ -603,14 +624,11 @@ def embed(problem: OptimalControlProblem, trajectory: Trajectory) -> Trajectory:
 
 
 def extract(problem: OptimalControlProblem, grid: TimeGrid, trajectory: Trajectory) -> Trajectory:
-    """The inverse of `embed`, with the times of a free horizon."""
+    """The inverse of `embed`, with the times of a free start or horizon."""
     free, own = problem.free_initial, problem.parameter.numel()
     start = trajectory.states[0].copy()
     start[:, free] = trajectory.parameters[own:]
     parameters = trajectory.parameters[:own]
-    times = grid.nodes
-    if problem.has_free_horizon:
-        horizon = ca.Function("T", [problem.parameter], [ca.SX(problem.horizon)])
-        times = grid.nodes * float(horizon(parameters))
+    times = problem.times_of(grid.nodes, parameters)
     states = (start, *trajectory.states[1:])
     return replace(trajectory, states=states, parameters=parameters, times=times)

@@ -63,10 +63,9 @@ class Guess:
         generator = np.random.default_rng(self.seed)
         parameters = self._parameters(problem)
         parameters = self._with_noise(generator, parameters, problem.parameter_bounds)
-        to_time = horizon_of(problem, parameters) / grid.horizon
+        first, last = problem.times_of(grid.nodes[[0, -1]], parameters)
+        span = last - first
         fractions = (grid.nodes - grid.nodes[0]) / grid.horizon
-        span = grid.horizon * to_time
-        first = float(grid.nodes[0]) * to_time
 
         def sample(name: str, values: Values, where: Array, size: int) -> Array:
             return _sample(name, values, where, first + span * where, size)
@@ -159,19 +158,19 @@ def other_guesses(problem: OptimalControlProblem) -> Iterator[Guess]:
         yield Guess(parameter=longer, noise=1.0, seed=0)
 
 
-def horizon_of(problem: OptimalControlProblem, parameters: Array) -> float:
-    """Length of the horizon for given parameters."""
-    if not problem.has_free_horizon:
-        return float(problem.horizon)
-    return float(ca.Function("T", [problem.parameter], [ca.SX(problem.horizon)])(parameters))
-
-
 def default_parameters(problem: OptimalControlProblem) -> Array:
-    """1, or the middle of bounds that do not contain it; a free end time of the right magnitude."""
+    """1, or the middle of bounds that do not contain it; a free end time of the right magnitude.
+
+    A free start is guessed at 0 likewise.
+    """
     values = _inside(problem.parameter_bounds, 1.0)
+    hashes = [s.element_hash() for s in ca.symvar(problem.parameter)]
+    if isinstance(problem.start, ca.SX) and problem.start.is_symbolic():
+        # A start is as well before 0 as after it, and should not coincide with an end at 1.
+        j = hashes.index(problem.start.element_hash())
+        values[j] = _inside(problem.parameter_bounds, 0.0)[j]
     if not (problem.has_free_horizon and ca.SX(problem.horizon).is_symbolic()):
         return values
-    hashes = [s.element_hash() for s in ca.symvar(problem.parameter)]
     j = hashes.index(ca.SX(problem.horizon).element_hash())
     lower, upper = (np.asarray(b, dtype=float)[j] for b in problem.parameter_bounds)
     if np.isfinite(upper) or values[j] != 1.0:
@@ -194,7 +193,8 @@ def _travel_time(problem: OptimalControlProblem, parameters: Array) -> float:
     for _ in range(TRIED):
         control = low + (high - low) * generator.random(low.size)
         data = np.asarray(problem.member_data, dtype=float)[0]
-        found = np.abs(rate((start + end) / 2, control, parameters, data, 0.0).full().ravel())
+        point = ((start + end) / 2, control, parameters, data, problem.span(parameters)[0])
+        found = np.abs(rate(*point).full().ravel())
         speed = np.fmax(speed, np.where(np.isfinite(found), found, 0.0))
     way = np.abs(end - start)
     moves = (way > 0) & (speed > 0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import casadi as ca
 import numpy as np
 
+from ocp.discretize import SAME_TIME
 from ocp.expressions import Atom, Condition, HorizonExpression, Kind, symbols_of
 from ocp.problem import (
     FREE,
@@ -35,6 +36,7 @@ def pose(
     maximize: HorizonExpression | None = None,
     subject_to: Sequence[Condition] = (),
     time: ca.SX | None = None,
+    start: float | ca.SX = 0.0,
 ) -> OptimalControlProblem:
     """A problem of one member in terms of `integral`, `at_start`, `at_end`, `at`, `along_path`.
 
@@ -47,11 +49,13 @@ def pose(
         state: (n,) symbols x.
         control: (m,) symbols u.
         dynamics: (n,) expression of x', or a list of them.
-        horizon: T, a number or an expression of parameters; a parameter by itself is kept >= 0.
+        horizon: T, a number or an expression of parameters, which is kept >= 0.
         minimize: the cost; without any, the first feasible point will do.
         maximize: the cost, if it is to be maximised.
         subject_to: conditions; path conditions on states, controls or parameters alone are bounds.
         time: symbol t, if it occurs.
+        start: t_0 at which the horizon begins, a number or an expression of parameters; the times
+            of `at`, of grids, guesses and solutions are absolute, in [start, start + horizon].
 
     Raises:
         ValueError: two costs; a cost that is a function of time; a control where there is none; a
@@ -72,7 +76,7 @@ def pose(
                 "along_path(u).within(-1, 1)."
             )
     rate = dynamics if isinstance(dynamics, ca.SX) else ca.vertcat(*dynamics)
-    builder = _Builder(state, control, rate, horizon, time)
+    builder = _Builder(state, control, rate, horizon, time, start)
     builder.find_parameters(cost, subject_to)
     for condition in subject_to:
         builder.add(condition)
@@ -90,6 +94,7 @@ class _Builder:
     dynamics: ca.SX
     horizon: float | ca.SX
     time: ca.SX | None
+    begin: float | ca.SX = 0.0
     parameter: ca.SX = field(default_factory=lambda: ca.SX(0, 1))
     initial_value: dict[int, float] = field(default_factory=dict)
     bounds: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -114,11 +119,11 @@ class _Builder:
         self, cost: HorizonExpression | None, conditions: Sequence[Condition]
     ) -> None:
         """Every symbol that is neither state, control nor time."""
-        horizon = [self.horizon] if isinstance(self.horizon, ca.SX) else []
+        ends = [end for end in (self.begin, self.horizon) if isinstance(end, ca.SX)]
         values = [c.expression for c in conditions] + ([cost] if cost is not None else [])
         atoms = [atom.expression for value in values for atom in value.atoms]
         known = {s.element_hash() for s in symbols_of([self.state, self.control, self.clock])}
-        found = symbols_of([*horizon, self.dynamics, *atoms])
+        found = symbols_of([*ends, self.dynamics, *atoms])
         own = [s for s in found if s.element_hash() not in known]
         order = [VECTOR_COMPONENT.match(s.name()) for s in own]
         # Components of one vector stand together, in their own order.
@@ -159,13 +164,18 @@ class _Builder:
 
     def _with_ends(self, value: HorizonExpression) -> HorizonExpression:
         """Points at the ends of a fixed horizon are the ends."""
-        if isinstance(self.horizon, ca.SX) and ca.symvar(self.horizon):
+        if ca.symvar(ca.vertcat(ca.SX(self.begin), self.horizon)):
             return value
-        ends = {0.0: Kind.START, float(self.horizon): Kind.END}
-        atoms = tuple(
-            replace(a, kind=ends[a.time], time=None) if a.time in ends else a for a in value.atoms
-        )
-        return replace(value, atoms=atoms)
+        first, length = float(self.begin), float(self.horizon)
+        ends = {Kind.START: first, Kind.END: first + length}
+
+        def place(atom: Atom) -> Atom:
+            for kind, end in ends.items():
+                if atom.time is not None and abs(atom.time - end) <= SAME_TIME * length:
+                    return replace(atom, kind=kind, time=None)
+            return atom
+
+        return replace(value, atoms=tuple(place(atom) for atom in value.atoms))
 
     def _plain(self, value: HorizonExpression) -> list[int] | None:
         """The symbols that the value consists of, if it is nothing but symbols."""
@@ -251,7 +261,7 @@ class _Builder:
                 )
             if atom.kind is Kind.START:
                 expression = ca.substitute(atom.expression, self.state, self.start)
-                return ca.substitute(expression, self.clock, ca.SX(0))
+                return ca.substitute(expression, self.clock, ca.SX(self.begin))
             return atom.expression
 
         return self._substituted(value, place)
@@ -303,6 +313,7 @@ class _Builder:
             control=self.control,
             dynamics=ca.vertcat(self.dynamics, *[density for _, density in self.lifted]),
             horizon=self.horizon,
+            start=self.begin,
             initial_state=initial,
             running_cost=ca.SX(0) if of_control else self.running,
             control_cost=self.running if of_control else ca.SX(0),
@@ -323,8 +334,12 @@ class _Builder:
         )
 
     def _with_positive_horizon(self) -> None:
-        """A free end time that is a parameter by itself is not negative."""
-        if isinstance(self.horizon, ca.SX) and self.horizon.is_symbolic():
+        """A free horizon is not negative: a bound of a parameter, or else a condition."""
+        if not isinstance(self.horizon, ca.SX) or not ca.symvar(self.horizon):
+            return
+        if not self.horizon.is_symbolic():
+            self.boundary.append(Constraint("horizon", self.horizon, 0.0, np.inf))
+        else:
             symbol = self.horizon.element_hash()
             low, high = self.bounds.get(symbol, (-np.inf, np.inf))
             self.bounds[symbol] = (max(low, 0.0), high)

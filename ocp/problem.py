@@ -143,6 +143,9 @@ class OptimalControlProblem:
             were added to pose the problem.
         bound_names: further names for the bounds of states, controls or parameters, with their
             symbols.
+        start: t_0, a finite number, or an expression of the parameters if it is free: the problem
+            lives on [t_0, t_0 + T], and a grid that begins elsewhere is refused. None for a
+            problem that begins wherever its grid does.
 
     Raises:
         ValueError: sizes that do not fit, a value that is not finite, or an expression with
@@ -174,6 +177,7 @@ class OptimalControlProblem:
     maximize: bool = False
     bound_names: Mapping[str, ca.SX] = field(default_factory=dict)
     integrals: int = 0
+    start: float | ca.SX | None = None
 
     def __post_init__(self) -> None:
         n = self.state.numel()
@@ -187,10 +191,14 @@ class OptimalControlProblem:
             raise ValueError(
                 f"dynamics has {self.dynamics.numel()} components, expected {n}, one per state."
             )
-        if isinstance(self.horizon, ca.SX) and not ca.symvar(self.horizon):
-            object.__setattr__(self, "horizon", float(self.horizon))
+        for name in ("horizon", "start"):
+            value = getattr(self, name)
+            if isinstance(value, ca.SX) and not ca.symvar(value):
+                object.__setattr__(self, name, float(value))
         if not self.has_free_horizon and not 0 < float(self.horizon) < np.inf:
             raise ValueError(f"the horizon must be positive and finite, got {self.horizon}.")
+        if not self.has_free_start and not np.isfinite(self._first):
+            raise ValueError(f"the start must be a finite time, got {self.start}.")
         if self.initial.numel() not in (0, n):
             raise ValueError(f"initial has {self.initial.numel()} symbols, expected {n} or none.")
         initial = np.atleast_2d(np.array(self.initial_state, dtype=float))
@@ -238,12 +246,15 @@ class OptimalControlProblem:
                 f"control_rate_weight must be >= 0 and finite, got {self.control_rate_weight}."
             )
         for point in self.interior_points:
-            if self.has_free_horizon:
-                raise ValueError("interior points need a fixed horizon; this one is free.")
-            if not 0 < point.time < float(self.horizon):
+            if self.has_free_horizon or self.has_free_start:
+                raise ValueError(
+                    "interior points need a fixed horizon and a fixed start; here one is free."
+                )
+            first, last = self._first, self._first + float(self.horizon)
+            if not first < point.time < last:
                 raise ValueError(
                     f"an interior point lies at t = {point.time:g}, expected a time inside "
-                    f"(0, {self.horizon:g}); use the terminal cost and constraints at the end."
+                    f"({first:g}, {last:g}); use the terminal cost and constraints at the end."
                 )
         self._check_symbols()
 
@@ -258,8 +269,9 @@ class OptimalControlProblem:
             ("control_cost", self.control_cost, of_control),
             ("parameter_cost", self.parameter_cost, [self.parameter]),
         ]
-        if self.has_free_horizon:
-            allowed.append(("horizon", ca.SX(self.horizon), [self.parameter]))
+        for name in ("horizon", "start"):
+            if isinstance(getattr(self, name), ca.SX):
+                allowed.append((name, getattr(self, name), [self.parameter]))
         of_state = [self.state, self.parameter, self.data, self.time]
         for point in self.interior_points:
             label = f"the interior point at t = {point.time:g}"
@@ -299,6 +311,51 @@ class OptimalControlProblem:
     def has_free_horizon(self) -> bool:
         """Whether the end time depends on the parameters."""
         return isinstance(self.horizon, ca.SX)
+
+    @property
+    def has_free_start(self) -> bool:
+        """Whether the start time depends on the parameters."""
+        return isinstance(self.start, ca.SX)
+
+    @property
+    def _first(self) -> float:
+        """A start that is fixed; 0 for one that the grid decides."""
+        return 0.0 if self.start is None else float(self.start)
+
+    @property
+    def grid_ends(self) -> tuple[float, float]:
+        """First and last node of a grid for this problem.
+
+        A grid holds the times themselves where they are fixed; it counts from the start where that
+        is free, and in fractions of the horizon where that is free.
+        """
+        if self.has_free_horizon:
+            return 0.0, 1.0
+        first = 0.0 if self.has_free_start else self._first
+        return first, first + float(self.horizon)
+
+    @property
+    def clock(self) -> tuple[ca.SX | float, ca.SX | float]:
+        """(origin, unit) that turn a grid's time s into the problem's time origin + unit s."""
+        unit = self.horizon if self.has_free_horizon else 1.0
+        is_free = self.has_free_horizon or self.has_free_start
+        origin = 0.0 if self.start is None or not is_free else self.start
+        return origin, unit
+
+    def span(self, parameters: ArrayLike) -> tuple[float, float]:
+        """Start and length of the horizon for given values (number of parameters,)."""
+        start = self.start if isinstance(self.start, ca.SX) else self._first
+        ends = ca.vertcat(ca.SX(start), ca.SX(self.horizon))
+        values = np.asarray(parameters, dtype=float)
+        first, length = ca.Function("span", [self.parameter], [ends])(values).full().ravel()
+        return float(first), float(length)
+
+    def times_of(self, nodes: NDArray, parameters: ArrayLike) -> NDArray:
+        """Times of a grid's nodes (K+1,) for given parameters."""
+        if not (self.has_free_horizon or self.has_free_start):
+            return nodes
+        first, length = self.span(parameters)
+        return first + nodes * (length if self.has_free_horizon else 1.0)
 
     @property
     def free_initial(self) -> NDArray[np.bool_]:

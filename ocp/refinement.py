@@ -27,6 +27,7 @@ from itertools import pairwise
 import numpy as np
 
 from ocp.continuous import ContinuousSolution
+from ocp.discretize import uniform_grid
 from ocp.grid import TimeGrid
 from ocp.guess import Guess
 from ocp.nlp import Status
@@ -267,16 +268,14 @@ def _first_intervals(
     grid: TimeGrid | int | None,
     guess: Guess | Trajectory | Solution | None,
 ) -> list[_Interval]:
-    span = 1.0 if problem.has_free_horizon else float(problem.horizon)
-    points = [point.time for point in problem.interior_points]
     if grid is None and isinstance(guess, ContinuousSolution):
         assert guess.transcription is not None
-        own = guess.transcription.grid
-        grid = TimeGrid((own.nodes - own.nodes[0]) * (span / own.horizon)).including(points)
+        own, (first, last) = guess.transcription.grid, problem.grid_ends
+        nodes = first + (own.nodes - own.nodes[0]) * ((last - first) / own.horizon)
+        grid = TimeGrid(nodes).including([point.time for point in problem.interior_points])
     elif not isinstance(grid, TimeGrid):
-        grid = TimeGrid.uniform(FIRST if grid is None else grid, span).including(points)
-    nodes = grid.nodes.tolist()
-    return [_Interval(a, b, FEWEST_STAGES) for a, b in pairwise(nodes)]
+        grid = uniform_grid(problem, FIRST if grid is None else grid)
+    return [_Interval(a, b, FEWEST_STAGES) for a, b in pairwise(grid.nodes.tolist())]
 
 
 def _cost_size(solution: ContinuousSolution) -> float:

@@ -194,10 +194,14 @@ def scaled(problem: OptimalControlProblem, scaling: Scaling) -> OptimalControlPr
     ]
     horizon = problem.horizon
     horizon = convert(horizon) / scaling.time if isinstance(horizon, ca.SX) else horizon
+    start = problem.start
+    if start is not None:
+        start = convert(ca.SX(start)) / scaling.time
     return replace(
         problem,
         dynamics=convert(problem.dynamics) * scaling.time / sizes["state"],
         horizon=horizon if isinstance(horizon, ca.SX) else float(horizon) / scaling.time,
+        start=start,
         initial_state=np.asarray(problem.initial_state) / np.asarray(scaling.state),
         running_cost=convert(problem.running_cost) * scaling.time,
         terminal_cost=convert(problem.terminal_cost),

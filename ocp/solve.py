@@ -18,7 +18,7 @@ from ocp.certificate import Certificate, certify, certify_linearized
 from ocp.condensing import Linearization, adjoint, linearize, reduced_gradient
 from ocp.continuous import ContinuousSolution, in_continuous_time
 from ocp.diagnosis import initial_offenders, not_finite
-from ocp.discretize import Transcription, embed
+from ocp.discretize import Transcription, embed, uniform_grid
 from ocp.explanation import explain, message
 from ocp.grid import TimeGrid
 from ocp.guess import Guess, other_guesses
@@ -112,8 +112,8 @@ def solve(
 
     Args:
         problem: what to minimise, or maximise.
-        grid: intervals, or their number if they are equal; a given grid spans [0, 1] if the end
-            time is free.
+        grid: intervals, or their number if they are equal; a given grid spans the problem's
+            times; it counts from the start if that is free, and spans [0, 1] if the end time is.
         tableau: Runge-Kutta method on every interval, or one for each of them; an implicit one,
             with its stages among the unknowns, copes best with bad guesses and stiff dynamics.
         substeps: equal steps of the method on every interval.
@@ -132,8 +132,7 @@ def solve(
         asked, with free initial values in the first state and times on a free horizon.
     """
     if not isinstance(grid, TimeGrid):
-        span = 1.0 if problem.has_free_horizon else float(problem.horizon)
-        grid = TimeGrid.uniform(grid, span).including([p.time for p in problem.interior_points])
+        grid = uniform_grid(problem, grid)
     tableaux = (
         (tableau,) * grid.intervals if isinstance(tableau, ButcherTableau) else tuple(tableau)
     )
