@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ocp.certificate import Certificate
 from ocp.diagnosis import Offender
 from ocp.discretize import BOUND_ROW, RowBlock, Transcription, embed, extract
-from ocp.expressions import Atom, HorizonExpression, Kind
+from ocp.expressions import Atom, HorizonExpression, Kind, as_expression, at_end
 from ocp.minimum_condition import MinimumCondition, minimum_condition
 from ocp.path import Path, member_columns
 from ocp.problem import OptimalControlProblem
@@ -155,7 +155,7 @@ class ContinuousSolution(Solution):
         """
         where = self.times if times is None else np.atleast_1d(np.asarray(times, dtype=float))
         if not isinstance(expression, HorizonExpression):
-            column = ca.vec(ca.SX(expression))
+            column = ca.vec(as_expression("the sample", expression))
             values = self._evaluate(column, where, self.path.state(where), self.control(where))
         elif expression.is_path:
             columns = [
@@ -173,13 +173,21 @@ class ContinuousSolution(Solution):
         values = self._squeeze(values)
         return values[..., 0] if values.shape[-1] == 1 else values
 
-    def value(self, expression: HorizonExpression) -> float | Array:
+    def value(self, expression: HorizonExpression | ca.SX | float) -> float | Array:
         """A value over the horizon: integrals by the scheme's quadrature, ends, points.
+
+        Args:
+            expression: made by `integral`, `at_start`, `at_end` or `at`; or of parameters alone.
 
         Returns:
             A number for a scalar, (rows,) for a column; integrals and ends of an ensemble are
             summed over its members.
+
+        Raises:
+            ValueError: a function of time, or symbols that are not the problem's.
         """
+        if not isinstance(expression, HorizonExpression):
+            expression = self._of_parameters(as_expression("the value", expression))
         if expression.is_path:
             raise ValueError(f"{expression} is a function of time; use sample(...).")
         arguments = [self._atom(atom) for atom in expression.atoms]
@@ -187,6 +195,16 @@ class ContinuousSolution(Solution):
         function = ca.Function("value", symbols, [ca.vec(expression.value)])
         found = np.asarray(function(*arguments).full()).ravel()
         return float(found[0]) if found.size == 1 else found
+
+    def _of_parameters(self, expression: ca.SX) -> HorizonExpression:
+        """An expression that is the same at every time, taken at the end."""
+        problem = self.problem
+        if ca.depends_on(expression, ca.vertcat(problem.state, problem.control, problem.time)):
+            raise ValueError(
+                f"{expression} is a function of time; write value(at_end({expression})) or "
+                f"value(at(time, {expression})), or take sample({expression}, times)."
+            )
+        return at_end(expression)
 
     def _atom(self, atom: Atom) -> Array:
         if atom.kind is Kind.INTEGRAL:
@@ -234,13 +252,11 @@ class ContinuousSolution(Solution):
             found = self._row_dual(constraint)
             if found is not None:
                 return found
-        symbols: str | ca.SX = constraint
-        if isinstance(constraint, str):
-            symbols = names.get(constraint, constraint)
+        named = names.get(constraint, constraint) if isinstance(constraint, str) else constraint
         wanted = (
-            {symbols}
-            if isinstance(symbols, str)
-            else {symbols[j].element_hash() for j in range(symbols.numel())}
+            {named}
+            if isinstance(named, str)
+            else {named[j].element_hash() for j in range(named.numel())}
         )
         for kind in ("state", "control", "parameter"):
             own = ca.symvar(getattr(self.problem, kind))

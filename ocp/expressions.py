@@ -5,20 +5,48 @@
                                           at(time, e)    e at a time in between
 
 with e a CasADi expression of the problem's symbols. They can be added, multiplied and compared:
-`at_end(x) - at_start(x) == 0`, `along_path(v) <= 3`, `along_path(u).within(-1, 1)`.
+`at_end(x) - at_start(x) == 0`, `along_path(v) <= 3`, `along_path(u).within(-1, 1)`. Functions go
+inside, `along_path(ca.sin(x))`, or are NumPy's, `np.sin(at_end(x))`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any, TypeAlias
 
 import casadi as ca
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-LONGEST_NAME = 40  # characters of an expression that stands for a missing name
+LONGEST_NAME = 40  # characters of an expression that a person would type as its name
+VECTOR_COMPONENT = re.compile(r"^(.*)_(\d+)$")  # how CasADi names the components of a vector
+
+ARITHMETIC: dict[np.ufunc, Callable] = {
+    np.add: operator.add,
+    np.subtract: operator.sub,
+    np.multiply: operator.mul,
+    np.divide: operator.truediv,
+    np.power: operator.pow,
+}
+MIRRORED: dict[np.ufunc, Callable] = {
+    np.less_equal: operator.ge,
+    np.greater_equal: operator.le,
+    np.equal: operator.eq,
+}
+FUNCTIONS: dict[np.ufunc, Callable] = {
+    getattr(np, name): getattr(ca, {"absolute": "fabs"}.get(name, name.replace("arc", "a")))
+    for name in (
+        *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"),
+        *("arcsinh", "arccosh", "arctanh", "exp", "log", "log10", "sqrt", "absolute", "sign"),
+    )
+}
+
+
+Limit: TypeAlias = "ArrayLike | ca.SX | HorizonExpression | Sequence[ca.SX]"
 
 
 class Kind(Enum):
@@ -47,6 +75,11 @@ class Atom:
     symbol: ca.SX
     time: float | None = None
 
+    @property
+    def place(self) -> str:
+        """Where it is taken, in words."""
+        return self.kind.value if self.time is None else f"at({self.time:g})"
+
     def __str__(self) -> str:
         arguments = str(self.expression)
         if self.time is not None:
@@ -66,8 +99,30 @@ class HorizonExpression:
     value: ca.SX
     atoms: tuple[Atom, ...]
 
-    __array_priority__ = 1e4  # NumPy arrays on the left leave the arithmetic to this class
-    __array_ufunc__ = None
+    __array_priority__ = 1e4  # CasADi's and NumPy's values on the left leave arithmetic to this
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object) -> object:
+        """NumPy's functions of the value, and arithmetic with NumPy's numbers on the left."""
+        first = inputs[0]
+        if method == "__call__" and ufunc in FUNCTIONS:
+            return self.apply(FUNCTIONS[ufunc])
+        if method == "__call__" and ufunc in ARITHMETIC and len(inputs) == 2:
+            left = first if isinstance(first, HorizonExpression) else self._lift(first)
+            return ARITHMETIC[ufunc](left, inputs[1])
+        if method == "__call__" and ufunc in MIRRORED and first is not self:
+            return MIRRORED[ufunc](self, first)
+        raise ValueError(
+            f"numpy.{ufunc.__name__} does not know {self}; apply a function to the expression "
+            "inside, or write (...).apply(function)."
+        )
+
+    def __MX__(self) -> ca.MX:
+        """CasADi asks for this when one of its functions gets the value; it has no answer."""
+        kind = self.atoms[0].kind.value if self.atoms else "at_end"
+        raise ValueError(
+            f"a CasADi function is applied to {self}; apply it inside, as in {kind}(ca.sin(...)), "
+            "or write (...).apply(ca.sin)."
+        )
 
     @property
     def is_path(self) -> bool:
@@ -102,8 +157,7 @@ class HorizonExpression:
                     "parameter."
                 )
             return _atom(atom.kind, other, atom.time)
-        value = other if isinstance(other, ca.SX) else ca.SX(np.asarray(other, dtype=float))
-        return HorizonExpression(value, ())
+        return HorizonExpression(as_expression(f"what is combined with {self}", other), ())
 
     def __add__(self, other: object) -> HorizonExpression:
         return self._with(other, lambda a, b: a + b)
@@ -153,9 +207,53 @@ class HorizonExpression:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def within(self, lower: ArrayLike, upper: ArrayLike) -> Condition:
-        """`lower <= expression <= upper`, numbers or one for each component."""
-        return Condition(self, lower, upper, _short_name(self))
+    def within(self, lower: Limit, upper: Limit) -> Condition:
+        """`lower <= expression <= upper`, the same for all components or one for each.
+
+        Limits are numbers, expressions of parameters, or values over the horizon; the latter two
+        make rows of their own: after those with numbers `expression - limit`, first of the lower.
+        """
+        size = self.value.numel()
+        rows: list[HorizonExpression] = []
+        bounds = [np.full(size, -np.inf), np.full(size, np.inf)]
+        ends = []
+        for j, (limit, end) in enumerate(((lower, (0.0, np.inf)), (upper, (-np.inf, 0.0)))):
+            if not _is_symbolic(limit):
+                bounds[j] = self._checked(limit)
+                continue
+            value: object = limit
+            if not isinstance(limit, HorizonExpression):
+                value = as_expression(f"a limit of {self}", limit)
+            rows.append(self - value)
+            ends.append(np.tile(np.array(end)[:, None], rows[-1].value.numel()))
+        if np.isfinite(bounds).any() or not rows:
+            rows.insert(0, self)
+            ends.insert(0, np.stack(bounds))
+        low, high = np.hstack(ends)
+        return Condition(_stacked(rows), low, high, _short_name(self))
+
+    def _checked(self, limit: object) -> NDArray[np.float64]:
+        """Numbers to compare with, one for each component.
+
+        Raises:
+            ValueError: another number of them, NaN, or what is no number.
+        """
+        size = self.value.numel()
+        numbers = ca.DM(limit).full() if isinstance(limit, ca.SX) else limit
+        try:
+            bound = np.asarray(numbers, dtype=float).ravel()
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self} is compared with {limit!r}; give a number, or one for each component."
+            ) from error
+        if bound.size not in (1, size):
+            raise ValueError(
+                f"{_short_name(self)} has {size} components but {bound.size} values to compare "
+                f"with; give one number, or {size}."
+            )
+        if np.isnan(bound).any():
+            raise ValueError(f"{_short_name(self)} is compared with NaN; give numbers.")
+        return np.broadcast_to(bound, (size,)).copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +265,7 @@ class Condition:
         lower, upper: numbers, or one for each component.
         name: how it is called in reports and when its multiplier is asked for.
         weight: price of one unit of violation; infinite for a hard constraint.
+        is_named: whether the name was given rather than made of the expression.
     """
 
     expression: HorizonExpression
@@ -174,19 +273,12 @@ class Condition:
     upper: ArrayLike
     name: str
     weight: float = np.inf
+    is_named: bool = False
 
     def __post_init__(self) -> None:
-        size = self.expression.value.numel()
         for side in ("lower", "upper"):
-            bound = np.asarray(getattr(self, side), dtype=float).ravel()
-            if bound.size not in (1, size):
-                raise ValueError(
-                    f"{self.name} has {size} components but {bound.size} values to compare with; "
-                    f"give one number, or {size}."
-                )
-            if np.isnan(bound).any():
-                raise ValueError(f"{self.name} is compared with NaN; give numbers.")
-            object.__setattr__(self, side, np.broadcast_to(bound, (size,)).copy())
+            bound = self.expression._checked(getattr(self, side))
+            object.__setattr__(self, side, bound)
 
     @classmethod
     def of(cls, left: HorizonExpression, right: object, low: float, high: float) -> Condition:
@@ -194,12 +286,14 @@ class Condition:
         if isinstance(right, (HorizonExpression, ca.SX)):
             difference = left - right
             return cls(difference, low, high, _short_name(difference))
-        value = np.asarray(right, dtype=float)
+        if _is_symbolic(right):
+            return cls.of(left, as_expression(f"what {left} is compared with", right), low, high)
+        value = left._checked(right)
         return cls(left, low + value, high + value, _short_name(left))
 
     def named(self, name: str) -> Condition:
         """The same constraint under a name of its own."""
-        return replace(self, name=name)
+        return replace(self, name=name, is_named=True)
 
     def soft(self, weight: float) -> Condition:
         """The same constraint, to be violated at this price per unit: an exact penalty."""
@@ -213,12 +307,74 @@ class Condition:
 
 
 def _short_name(expression: HorizonExpression) -> str:
+    """The expression as it is written if a person would type that; else of what it is, and where.
+
+    CasADi writes a part that occurs twice as "@1=...", which nobody types.
+    """
     name = str(expression)
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
+    if len(name) <= LONGEST_NAME and "@" not in name:
+        return name
+    kinds = " and ".join(dict.fromkeys(atom.place for atom in expression.atoms))
+    symbols = names_of(symbols_of(atom.expression for atom in expression.atoms))
+    for shown in range(len(symbols), 0, -1):
+        more = "" if shown == len(symbols) else " and more"
+        name = f"{kinds} of {', '.join(symbols[:shown])}{more}"
+        if len(name) <= LONGEST_NAME:
+            return name
+    return kinds if len(kinds) <= LONGEST_NAME else "several values over the horizon"
 
 
-def _atom(kind: Kind, expression: ca.SX, time: float | None = None) -> HorizonExpression:
-    column = ca.vec(ca.SX(expression))
+def _is_symbolic(value: object) -> bool:
+    """Whether a limit has symbols in it, alone or in a list."""
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    return any(
+        isinstance(entry, (HorizonExpression, ca.MX))
+        or (isinstance(entry, ca.SX) and bool(ca.symvar(entry)))
+        for entry in entries
+    )
+
+
+def _stacked(rows: Sequence[HorizonExpression]) -> HorizonExpression:
+    atoms = {id(atom): atom for row in rows for atom in row.atoms}
+    values = ca.vertcat(*[ca.vec(row.value) for row in rows])
+    return HorizonExpression(values, tuple(atoms.values()))
+
+
+def as_expression(name: str, value: object) -> ca.SX:
+    """A number, a CasADi expression, or a list of them, as one SX; columns of lists.
+
+    Args:
+        name: what the value is, for the message.
+        value: SX, DM, number, array, or a list of such.
+
+    Raises:
+        ValueError: an MX, a value over the horizon, or what is no expression at all.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    entries: list[Any] = list(value) if isinstance(value, (list, tuple)) else [value]
+    for entry in entries:
+        if isinstance(entry, ca.MX):
+            raise ValueError(
+                f"{name} is a casadi.MX; problems are posed in casadi.SX: make every symbol with "
+                "ca.SX.sym, and turn an MX function into SX by function.expand()."
+            )
+        if isinstance(entry, HorizonExpression):
+            raise ValueError(
+                f"{name} contains {entry}, a value over the horizon, expected an expression of the "
+                "problem's symbols; take it after the arithmetic, as in at_end(x - 1)."
+            )
+    try:
+        column = ca.vertcat(*entries) if isinstance(value, (list, tuple)) else entries[0]
+        return ca.SX(column)
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{name} is {value!r}, expected a CasADi expression (SX) or numbers."
+        ) from error
+
+
+def _atom(kind: Kind, expression: object, time: float | None = None) -> HorizonExpression:
+    column = ca.vec(as_expression(f"{kind.value}(...)", expression))
     symbol = ca.SX.sym(kind.value, column.numel())
     return HorizonExpression(symbol, (Atom(kind, column, symbol, time),))
 
@@ -239,7 +395,15 @@ def at_end(expression: ca.SX) -> HorizonExpression:
 
 
 def at(time: float, expression: ca.SX) -> HorizonExpression:
-    """The expression at a time inside a fixed horizon."""
+    """The expression at a time inside a fixed horizon.
+
+    Raises:
+        ValueError: a time that is not a number.
+    """
+    if not isinstance(time, (int, float, np.number)) or not np.isfinite(time):
+        raise ValueError(
+            f"at({time}, ...) needs a number as its time; use at_start or at_end at a free end."
+        )
     return _atom(Kind.POINT, expression, float(time))
 
 
@@ -255,3 +419,9 @@ def symbols_of(expressions: Iterable[ca.SX]) -> list[ca.SX]:
         for symbol in ca.symvar(expression):
             found.setdefault(symbol.element_hash(), symbol)
     return list(found.values())
+
+
+def names_of(symbols: Iterable[ca.SX]) -> list[str]:
+    """Names of symbols, each once; the components of a vector by the vector's name."""
+    names = [symbol.name() for symbol in symbols]
+    return list(dict.fromkeys(VECTOR_COMPONENT.sub(r"\1", name) for name in names))

@@ -10,20 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 
 import casadi as ca
 import numpy as np
 
 from ocp.discretize import SAME_TIME
-from ocp.expressions import Atom, Condition, HorizonExpression, Kind, symbols_of
+from ocp.expressions import (
+    VECTOR_COMPONENT,
+    Atom,
+    Condition,
+    HorizonExpression,
+    Kind,
+    as_expression,
+    names_of,
+    symbols_of,
+)
 from ocp.problem import (
     FREE,
-    VECTOR_COMPONENT,
     Constraint,
     InteriorPoint,
     OptimalControlProblem,
+    check_names,
 )
 from ocp.stages import Array
+
+LIKE_TIME = ("t", "time", "Time")  # names that the time has where somebody forgot to declare it
+NEAR = 0.6  # similarity of a name to one that may be meant, as difflib measures it
 
 
 def pose(
@@ -37,17 +50,19 @@ def pose(
     subject_to: Sequence[Condition] = (),
     time: ca.SX | None = None,
     start: float | ca.SX = 0.0,
+    parameters: ca.SX | Sequence[ca.SX] | None = None,
 ) -> OptimalControlProblem:
     """A problem of one member in terms of `integral`, `at_start`, `at_end`, `at`, `along_path`.
 
     Symbols that are neither state, control nor time are free parameters; a free end time is one
-    of them, given as `horizon`. Initial values that no condition fixes are free. An integral that
-    occurs in a condition, or in a cost that is not linear in it, becomes a further state after the
-    given ones.
+    of them, given as `horizon`. Those that are not declared are named in the message of every
+    solution; once `parameters` are declared, any other symbol is refused. Initial values that no
+    condition fixes are free. An integral that occurs in a condition, or in a cost that is not
+    linear in it, becomes a further state after the given ones.
 
     Args:
-        state: (n,) symbols x.
-        control: (m,) symbols u.
+        state: (n,) symbols x, or a list of them.
+        control: (m,) symbols u, or a list of them; `[]` for none.
         dynamics: (n,) expression of x', or a list of them.
         horizon: T, a number or an expression of parameters, which is kept >= 0.
         minimize: the cost; without any, the first feasible point will do.
@@ -56,10 +71,14 @@ def pose(
         time: symbol t, if it occurs.
         start: t_0 at which the horizon begins, a number or an expression of parameters; the times
             of `at`, of grids, guesses and solutions are absolute, in [start, start + horizon].
+        parameters: symbols of all free parameters, in the order that guesses and solutions have;
+            those in `horizon` and `start` need not be repeated.
 
     Raises:
         ValueError: two costs; a cost that is a function of time; a control where there is none; a
-            point outside the horizon, and whatever `OptimalControlProblem` refuses.
+            point outside the horizon; MX symbols; a symbol that is not declared where parameters
+            are, or that looks like the time; another symbol of a name that is taken; and whatever
+            `OptimalControlProblem` refuses.
     """
     if minimize is not None and maximize is not None:
         raise ValueError("a problem has one cost; give minimize or maximize, not both.")
@@ -75,14 +94,25 @@ def pose(
                 f"subject_to contains {condition!r}, expected conditions such as at_end(x) == 0 or "
                 "along_path(u).within(-1, 1)."
             )
-    rate = dynamics if isinstance(dynamics, ca.SX) else ca.vertcat(*dynamics)
-    builder = _Builder(state, control, rate, horizon, time, start)
-    builder.find_parameters(cost, subject_to)
+    builder = _Builder(
+        as_expression("state", state),
+        as_expression("control", control),
+        as_expression("dynamics", dynamics),
+        _time_or_symbol("horizon", horizon),
+        None if time is None else as_expression("time", time),
+        _time_or_symbol("start", start),
+    )
+    builder.find_parameters(cost, subject_to, parameters)
     for condition in subject_to:
         builder.add(condition)
     if cost is not None:
         builder.add_cost(cost)
     return builder.problem(maximize is not None)
+
+
+def _time_or_symbol(name: str, value: object) -> float | ca.SX:
+    expression = as_expression(name, value)
+    return expression if ca.symvar(expression) else float(expression)
 
 
 @dataclass(eq=False)
@@ -104,6 +134,8 @@ class _Builder:
     points: list[InteriorPoint] = field(default_factory=list)
     lifted: list[tuple[ca.SX, ca.SX]] = field(default_factory=list)
     names: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    taken: dict[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     running: ca.SX = field(default_factory=lambda: ca.SX(0))
     terminal: ca.SX = field(default_factory=lambda: ca.SX(0))
 
@@ -114,17 +146,38 @@ class _Builder:
         for name, symbols in (("state", self.state), ("control", self.control)):
             if not symbols.is_valid_input():
                 raise ValueError(f"{name} must be CasADi symbols, or vertcat of them.")
+        clock = {} if self.time is None else {"time": self.time}
+        check_names({"state": self.state, "control": self.control, **clock})
 
     def find_parameters(
-        self, cost: HorizonExpression | None, conditions: Sequence[Condition]
+        self,
+        cost: HorizonExpression | None,
+        conditions: Sequence[Condition],
+        declared: ca.SX | Sequence[ca.SX] | None,
     ) -> None:
-        """Every symbol that is neither state, control nor time."""
-        ends = [end for end in (self.begin, self.horizon) if isinstance(end, ca.SX)]
-        values = [c.expression for c in conditions] + ([cost] if cost is not None else [])
-        atoms = [atom.expression for value in values for atom in value.atoms]
+        """Those declared, and otherwise every symbol that is neither state, control nor time."""
+        occurrences = self._occurrences(cost, conditions)
         known = {s.element_hash() for s in symbols_of([self.state, self.control, self.clock])}
-        found = symbols_of([*ends, self.dynamics, *atoms])
+        ends = [end for end in (self.begin, self.horizon) if isinstance(end, ca.SX)]
+        of_ends = [s for s in symbols_of(ends) if s.element_hash() not in known]
+        given = ca.SX(0, 1) if declared is None else as_expression("parameters", declared)
+        if not given.is_valid_input():
+            raise ValueError(f"parameters must be CasADi symbols, got {given}.")
+        self._check_spelling(occurrences, ca.vertcat(given, *of_ends), declared is not None)
+        if declared is not None:
+            hashes = {s.element_hash() for s in ca.symvar(given)}
+            own = [s for s in of_ends if s.element_hash() not in hashes]
+            self.parameter = ca.vertcat(ca.vec(given), *own)
+            return
+        found = symbols_of([*ends, *(expression for _, expression in occurrences)])
         own = [s for s in found if s.element_hash() not in known]
+        named = {s.element_hash() for s in of_ends}
+        undeclared = names_of(s for s in own if s.element_hash() not in named)
+        if undeclared:
+            self.notes.append(
+                f"Free parameters: {', '.join(undeclared)} (not declared; parameters=[...] "
+                "declares them)."
+            )
         order = [VECTOR_COMPONENT.match(s.name()) for s in own]
         # Components of one vector stand together, in their own order.
         first = {m.group(1): j for j, m in reversed(list(enumerate(order))) if m}
@@ -137,6 +190,76 @@ class _Builder:
         if self.parameter.is_empty():
             self.parameter = ca.SX(0, 1)
 
+    def _occurrences(
+        self, cost: HorizonExpression | None, conditions: Sequence[Condition]
+    ) -> list[tuple[str, ca.SX]]:
+        """Everything that symbols occur in but the ends of the horizon, with what it is."""
+        names = names_of(ca.symvar(self.state)) if self.dynamics.numel() > 1 else []
+        found = [("the dynamics", self.dynamics)]
+        if len(names) == self.dynamics.numel():
+            found = [(f"the dynamics of {n}", self.dynamics[j]) for j, n in enumerate(names)]
+        for condition in conditions:
+            label = f"condition {condition.name!r}"
+            found += [(label, atom.expression) for atom in condition.expression.atoms]
+        if cost is not None:
+            found += [("the cost", atom.expression) for atom in cost.atoms]
+        return found
+
+    def _check_spelling(
+        self, occurrences: list[tuple[str, ca.SX]], given: ca.SX, is_closed: bool
+    ) -> None:
+        """Refuse symbols that are probably meant to be others.
+
+        Args:
+            occurrences: expressions, with what they are.
+            given: parameters that were declared.
+            is_closed: whether there are no other parameters than those.
+        """
+        roles = {"state": self.state, "control": self.control, "parameter": given}
+        if self.time is not None:
+            roles["time"] = self.time
+        hashes = {s.element_hash() for s in symbols_of([*roles.values(), self.clock])}
+        taken = {s.name(): role for role, symbols in roles.items() for s in ca.symvar(symbols)}
+        for label, expression in occurrences:
+            for symbol in ca.symvar(expression):
+                name = symbol.name()
+                if symbol.element_hash() in hashes:
+                    continue
+                if name in taken:
+                    raise ValueError(
+                        f"{label} has a symbol {name} that is not the {taken[name]} {name} but "
+                        "another one of the same name; make each symbol once and use it throughout."
+                    )
+                if self.time is None and name in LIKE_TIME:
+                    raise ValueError(
+                        f"{label} depends on {name}, which is not declared; if it is the time, "
+                        f"give time={name}, if it is a parameter, parameters=[{name}]."
+                    )
+                if is_closed:
+                    near = get_close_matches(name, taken, 1, NEAR)
+                    hint = f" did you mean {near[0]}?" if near else ""
+                    raise ValueError(
+                        f"{label} depends on {name}, which is neither state, control, parameter "
+                        f"nor time;{hint} Add it to parameters=[...] if it is free."
+                    )
+
+    def _named(self, condition: Condition, what: object) -> Condition:
+        """The condition under a name of its own, unless the name was given.
+
+        Args:
+            condition: to be named.
+            what: the name stands for; bounds of the same symbols share one.
+        """
+        name, count = condition.name, 1
+        if condition.is_named:
+            self.taken[name] = what
+            return condition
+        while self.taken.get(name, what) != what:
+            count += 1
+            name = f"{condition.name} ({count})"
+        self.taken[name] = what
+        return replace(condition, name=name)
+
     def add(self, condition: Condition) -> None:
         """Put a condition where it belongs."""
         value = self._with_ends(condition.expression)
@@ -146,9 +269,13 @@ class _Builder:
         upper = np.broadcast_to(np.asarray(condition.upper, dtype=float), (size,))
         kinds = {atom.kind for atom in value.atoms}
         plain = self._plain(value) if np.isinf(condition.weight) else None
-        if plain is not None and (kinds == {Kind.PATH} or self._is_parameter(value)):
+        is_fixed = kinds == {Kind.START} and plain is not None and bool((lower == upper).all())
+        as_bound = kinds == {Kind.PATH} or self._is_parameter(value)
+        shared = plain is not None and (as_bound or is_fixed)
+        condition = self._named(condition, tuple(plain) if shared and plain else object())
+        if plain is not None and as_bound:
             self._bound(condition.name, plain, lower, upper)
-        elif kinds == {Kind.START} and plain is not None and (lower == upper).all():
+        elif plain is not None and is_fixed:
             self._fix(condition.name, plain, lower)
         elif kinds == {Kind.PATH}:
             expression = self._along_path(value)
@@ -330,6 +457,7 @@ class _Builder:
             initial=start if used else ca.SX(0, 1),
             maximize=is_maximum,
             bound_names=self._bound_names(state),
+            notes=tuple(self.notes),
             integrals=len(self.lifted),
         )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import pickle
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,9 +21,10 @@ import casadi as ca
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ocp.expressions import VECTOR_COMPONENT
+
 Bounds = tuple[ArrayLike, ArrayLike]
 UNBOUNDED: Bounds = (-np.inf, np.inf)
-VECTOR_COMPONENT = re.compile(r"^(.*)_(\d+)$")  # how CasADi names the components of a vector
 FREE = math.nan  # a component of the initial state that is not given
 
 
@@ -146,6 +147,7 @@ class OptimalControlProblem:
         start: t_0, a finite number, or an expression of the parameters if it is free: the problem
             lives on [t_0, t_0 + T], and a grid that begins elsewhere is refused. None for a
             problem that begins wherever its grid does.
+        notes: sentences about how the problem was read, for the message of every solution.
 
     Raises:
         ValueError: sizes that do not fit, a value that is not finite, or an expression with
@@ -178,14 +180,16 @@ class OptimalControlProblem:
     bound_names: Mapping[str, ca.SX] = field(default_factory=dict)
     integrals: int = 0
     start: float | ca.SX | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.state.numel()
         for name in ("state", "control", "parameter", "data", "initial"):
             symbols = getattr(self, name)
-            if not symbols.is_valid_input():
+            if not (isinstance(symbols, ca.SX) and symbols.is_valid_input()):
                 raise ValueError(
-                    f"{name} must be CasADi symbols, or vertcat of them, got {symbols}."
+                    f"{name} must be CasADi symbols made by ca.SX.sym, or vertcat of them, got "
+                    f"{symbols}, a {type(symbols).__name__}."
                 )
         if self.dynamics.numel() != n:
             raise ValueError(
@@ -256,6 +260,7 @@ class OptimalControlProblem:
                     f"an interior point lies at t = {point.time:g}, expected a time inside "
                     f"({first:g}, {last:g}); use the terminal cost and constraints at the end."
                 )
+        check_names({k: getattr(self, k) for k in ("state", "control", "parameter", "data")})
         self._check_symbols()
 
     def _check_symbols(self) -> None:
@@ -400,6 +405,33 @@ class OptimalControlProblem:
     def members(self) -> int:
         """Number of members N."""
         return len(self.initial_state)  # type: ignore[arg-type]
+
+
+def check_names(symbols: Mapping[str, ca.SX]) -> None:
+    """Refuse a symbol that occurs twice, and two symbols of one name.
+
+    Args:
+        symbols: columns of them, by what they are.
+
+    Raises:
+        ValueError: one that occurs twice, or a name that two of them have.
+    """
+    named = []
+    for kind, column in symbols.items():
+        names = component_names(column)
+        if len(names) < column.numel():
+            raise ValueError(f"a symbol occurs twice in the {kind}: {column}; take it once.")
+        named += [(kind, name) for name in names]
+    count = Counter(name for _, name in named)
+    twice = next((name for _, name in named if count[name] > 1), None)
+    if twice is None:
+        return
+    first, second = [kind for kind, name in named if name == twice][:2]
+    whose = f"two components of the {first}" if first == second else f"a {first} and a {second}"
+    raise ValueError(
+        f"{whose} are called {twice}; make a symbol once, with a name of its own, and use "
+        "that very symbol wherever it occurs."
+    )
 
 
 def component_names(symbols: ca.SX) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from ocp.problem import OptimalControlProblem
 from ocp.reduced import Reduced
 from ocp.reduced_program import ReducedProgram
 from ocp.reduction import minimize_reduced
+from ocp.remarks import with_remarks
 from ocp.runge_kutta import GAUSS_LEGENDRE_4, ButcherTableau
 from ocp.scaling import Scaling, automatic_scaling, scaled, scaled_rows, to_scaled
 from ocp.shooting import Shooting
@@ -176,7 +177,7 @@ def _solve_from(
             message=f"{found.message} But the grid is too coarse for the differential equation: "
             f"{found.error}. Take more intervals, or refine().",
         )
-    return found
+    return with_remarks(found)
 
 
 def _start(

@@ -139,9 +139,26 @@ def test_a_condition_is_called_as_it_is_written_unless_it_is_named():
     assert (at_end(X) == 1).name == "at_end(x)"
     assert (at(0.25, X) == 1).name == "at(0.25, x)"
     assert along_path(U).within(0, 1).named("thrust").name == "thrust"
-    long_name = (at_end(ca.sin(X) * ca.cos(X) * ca.exp(X) * ca.tanh(X) * ca.sqrt(X)) == 1).name
-    assert len(long_name) == 40
-    assert long_name.endswith("...")
+
+
+LONG = ca.sin(X) * ca.cos(X) * ca.exp(X) * ca.tanh(X) * ca.sqrt(X)
+NAMES = {
+    "long": (lambda: at_end(LONG) == 1, "at_end of x"),
+    "of several symbols": (lambda: along_path(LONG * U + P) <= 1, "along_path of x, u, p"),
+    "of a vector": (lambda: at_end(LONG * ca.sumsqr(PAIR)) == 1, "at_end of x, X"),
+    "with a part that occurs twice": (lambda: at_end((X + P) ** 3) == 1, "at_end of x, p"),
+    "at a point": (lambda: at(0.25, LONG) == 1, "at(0.25) of x"),
+    "at both ends": (lambda: at_end(LONG) - at_start(LONG) == 1, "at_end and at_start of x"),
+    "of many symbols": (
+        lambda: at_end(sum(ca.SX.sym(f"parameter{j}") for j in range(9))) == 1,
+        "at_end of parameter0 and more",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "name"), NAMES.values(), ids=list(NAMES))
+def test_a_condition_too_long_to_type_is_called_by_what_it_is_of(make, name):
+    assert make().name == name
 
 
 def test_a_soft_condition_keeps_its_name_and_carries_its_price():
