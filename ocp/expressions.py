@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LONGEST_NAME = 40  # characters of an expression that a person would type as its name
+LONGEST_TEXT = 200  # characters of an expression that is written out at all
 VECTOR_COMPONENT = re.compile(r"^(.*)_(\d+)$")  # how CasADi names the components of a vector
 
 ARITHMETIC: dict[np.ufunc, Callable] = {
@@ -81,7 +82,7 @@ class Atom:
         return self.kind.value if self.time is None else f"at({self.time:g})"
 
     def __str__(self) -> str:
-        arguments = str(self.expression)
+        arguments = written(self.expression)
         if self.time is not None:
             arguments = f"{self.time:g}, {arguments}"
         return f"{self.kind.value}({arguments})"
@@ -307,12 +308,9 @@ class Condition:
 
 
 def _short_name(expression: HorizonExpression) -> str:
-    """The expression as it is written if a person would type that; else of what it is, and where.
-
-    CasADi writes a part that occurs twice as "@1=...", which nobody types.
-    """
+    """The expression as written if a person would type that; else of what it is, and where."""
     name = str(expression)
-    if len(name) <= LONGEST_NAME and "@" not in name:
+    if len(name) <= LONGEST_NAME:
         return name
     kinds = " and ".join(dict.fromkeys(atom.place for atom in expression.atoms))
     symbols = names_of(symbols_of(atom.expression for atom in expression.atoms))
@@ -419,6 +417,38 @@ def symbols_of(expressions: Iterable[ca.SX]) -> list[ca.SX]:
         for symbol in ca.symvar(expression):
             found.setdefault(symbol.element_hash(), symbol)
     return list(found.values())
+
+
+def written(expression: ca.SX) -> str:
+    """An expression as CasADi writes it, but with every part where it occurs.
+
+    CasADi abbreviates what occurs twice as "@1=...", which nobody would type. What gets longer than
+    a person would read is left as CasADi has it.
+    """
+    column = ca.SX(expression)
+    symbols = ca.symvar(column)
+    if "@" not in str(column) or not symbols:
+        return str(column)
+    function = ca.Function("e", [ca.vertcat(*symbols)], [column])
+    work: dict[int, str] = {}
+    entries = ["0"] * column.numel()
+    for k in range(function.n_instructions()):
+        operation, places = function.instruction_id(k), function.instruction_input(k)
+        if operation == ca.OP_OUTPUT:
+            entries[function.instruction_output(k)[1]] = work[places[0]]
+            continue
+        if operation == ca.OP_INPUT:
+            text = symbols[places[1]].name()
+        elif operation == ca.OP_CONST:
+            text = str(ca.SX(function.instruction_constant(k)))
+        else:
+            operands = [ca.SX.sym(work[place]) for place in places]
+            build = ca.SX.unary if len(operands) == 1 else ca.SX.binary
+            text = str(build(operation, *operands))
+        if len(text) > LONGEST_TEXT:
+            return str(column)
+        work[function.instruction_output(k)[0]] = text
+    return entries[0] if column.is_scalar() else f"[{', '.join(entries)}]"
 
 
 def names_of(symbols: Iterable[ca.SX]) -> list[str]:

@@ -146,7 +146,10 @@ NAMES = {
     "long": (lambda: at_end(LONG) == 1, "at_end of x"),
     "of several symbols": (lambda: along_path(LONG * U + P) <= 1, "along_path of x, u, p"),
     "of a vector": (lambda: at_end(LONG * ca.sumsqr(PAIR)) == 1, "at_end of x, X"),
-    "with a part that occurs twice": (lambda: at_end((X + P) ** 3) == 1, "at_end of x, p"),
+    "with a part that occurs twice": (
+        lambda: at_end((X + P) ** 3) == 1,
+        "at_end(((x+p)*sq((x+p))))",
+    ),
     "at a point": (lambda: at(0.25, LONG) == 1, "at(0.25) of x"),
     "at both ends": (lambda: at_end(LONG) - at_start(LONG) == 1, "at_end and at_start of x"),
     "of many symbols": (
