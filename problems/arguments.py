@@ -210,7 +210,8 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="FILE",
-        help="a trained network of your own, .npz, .pt or .pt2, held against the reference [none]",
+        help="a trained network of your own, .npz, .safetensors or .pt, held against the "
+        "reference [none]",
     )
 
 

@@ -240,7 +240,10 @@ def _compare(options: argparse.Namespace) -> int:
     )
     model = None
     if options.model is not None:
-        model = decisions_of_model(options.model, plan.problem)
+        try:
+            model = decisions_of_model(options.model, plan.problem)
+        except ImportError as error:  # a package that reads this kind of file
+            raise RequestError(str(error)) from error
     folder = None
     if options.save is not None:
         asked = {k: v for k, v in vars(options).items() if k not in NOT_IN_REQUEST}

@@ -6,8 +6,8 @@
     a vector    all controls, layer by layer, then the read-out if it is trained
 
 and `readout_weight`, `readout_bias`, or `readout.weight`, `readout.bias`. Names may have a common
-prefix. Arrays may be NumPy's or PyTorch's, in a mapping, a module with a `state_dict`, a .npz file,
-or a .pt, .pth or .pt2 file. The network is x + h f(x, u): the length h of a layer belongs to the
+prefix. Arrays may be NumPy's or PyTorch's, in a mapping, a module with a `state_dict`, or a file of
+`problems.model_files`. The network is x + h f(x, u): the length h of a layer belongs to the
 scheme, and not to the arrays.
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from problems.learning import Array, LearningProblem
+from problems.model_files import read_file
 from problems.tables import listed
 
 READOUT = ("readout_weight", "readout_bias")
-OWN_FILES = (".pt", ".pth", ".pt2")  # of PyTorch
 
 
 def decisions_of_model(model: Any, problem: LearningProblem) -> Array:
@@ -37,12 +37,12 @@ def decisions_of_model(model: Any, problem: LearningProblem) -> Array:
 
     Raises:
         ValueError: no such file, a form that is not known, or arrays that do not fit the problem.
-        ImportError: a file of PyTorch, which is missing.
+        ImportError: a file whose package, PyTorch or safetensors, is missing.
     """
     if hasattr(model, "trajectory") and hasattr(model.trajectory, "decisions"):
         return _vector(model.trajectory.decisions, problem)
     if isinstance(model, (str, os.PathLike)):
-        model = _read(Path(model))
+        model = read_file(Path(model))
     if hasattr(model, "architecture") and hasattr(model, "decisions"):
         return _vector(model.decisions(), problem)
     if hasattr(model, "state_dict"):
@@ -86,34 +86,6 @@ def _vector(array: Array, problem: LearningProblem) -> Array:
             "layer by layer, then the read-out if it is trained; or give arrays by name."
         )
     return array.copy()
-
-
-def _read(path: Path) -> Any:
-    suffix = path.suffix.lower()
-    if suffix not in (".npz", *OWN_FILES):
-        raise ValueError(
-            f"{str(path)!r}: a model is read from .npz, {', '.join(OWN_FILES)}; change the name."
-        )
-    if not path.is_file():
-        raise ValueError(f"cannot read {path}: there is no such file.")
-    if suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                kept = [n for n in file.files if n != "metadata" and file[n].dtype.kind in "fiu"]
-                return {name: file[name] for name in kept}
-        except Exception as error:  # NumPy, zipfile and zlib raise a dozen different types
-            raise ValueError(f"{path} is truncated, or no .npz file of plain arrays.") from error
-    from problems.pytorch import torch  # only here is it needed, and says so if it is missing
-
-    try:
-        if suffix == ".pt2":
-            return torch.export.load(path).state_dict
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # pickle, zipfile and PyTorch raise as many
-        raise ValueError(
-            f"{path} is truncated, or holds more than tensors; write it with "
-            "torch.save(model.state_dict(), path)."
-        ) from error
 
 
 def _controls(arrays: Mapping[str, Array], problem: LearningProblem) -> list[dict[str, Array]]:

@@ -211,13 +211,11 @@ def test_every_form_of_arrays_is_read(trained, tmp_path):
 
 def test_every_form_of_pytorch_is_read(trained, tmp_path):
     torch = pytest.importorskip("torch")
-    from problems.torch_export import export
     from problems.torch_models import from_solution
 
     network, expected = from_solution(trained), trained.trajectory.decisions
     torch.save(network.state_dict(), tmp_path / "model.pt")
-    export(trained, tmp_path / "model.pt2")
-    forms = (network, network.state_dict(), tmp_path / "model.pt", str(tmp_path / "model.pt2"))
+    forms = (network, network.state_dict(), tmp_path / "model.pt", str(tmp_path / "model.pt"))
     for form in forms:
         assert (decisions_of_model(form, trained.problem) == expected).all()
     width = trained.problem.state_size
