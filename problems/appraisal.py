@@ -15,6 +15,7 @@ control, x' = f(x, u), the first two keep the paths of the flow and change only 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ from ocp import Method, SolveOptions, Trajectory, rollout
 from ocp.condensing import adjoint, linearize, reduced_gradient
 from ocp.trajectory import split_decisions
 from problems.learning import Array, LearningProblem
-from problems.model_arrays import decisions_of_model
+from problems.model_arrays import ModelReading, read_model
 from problems.training import (
     AT_TIP,
     LearningSolution,
@@ -89,6 +90,7 @@ class Appraisal:
         time_rescaling, time_shift: what would help; None where layers differ from each other.
         refitted: the same for the read-out; None if it is fixed.
         in_full: the same for the second-order solver.
+        reading: from which arrays the model was read, and whether its own forward is the same.
     """
 
     model: LearningSolution
@@ -102,6 +104,7 @@ class Appraisal:
     time_shift: Improvement | None
     refitted: Improvement | None
     in_full: Improvement
+    reading: ModelReading
 
     @property
     def objective(self) -> float:
@@ -140,10 +143,12 @@ def appraise(
 ) -> Appraisal:
     """Hold a trained model against a reference optimum.
 
+    A UserWarning says where a module's own forward is not that of the problem's network.
+
     Args:
         problem: data, network and cost.
-        model: a module, a state_dict, arrays by name, a vector, or a file: see
-            `problems.model_arrays`.
+        model: a module, a state_dict, arrays by name, a vector, a file, or a `ModelReading` of one
+            of these: see `problems.model_arrays`.
         reference: an optimum of this problem; by default the best of REFERENCE_STARTS random starts
             and of the solver from the model itself.
         seed: of the random starts.
@@ -152,10 +157,14 @@ def appraise(
     Raises:
         ValueError: a model that does not fit, one at which J is not finite, or an interpolation
             problem.
+        ImportError: a file whose package, PyTorch or safetensors, is missing.
     """
     if problem.interpolation:
         raise ValueError("a model is held against a cost; an interpolation problem has none.")
-    decisions = decisions_of_model(model, problem)
+    reading = read_model(model, problem)
+    if reading.note is not None:
+        warnings.warn(reading.note, stacklevel=2)
+    decisions = reading.decisions
     solution = _at(problem, decisions, options)
     if not np.isfinite(solution.solution.objective):
         raise ValueError("the cost of the model is not finite: its states overflow; scale it down.")
@@ -189,6 +198,7 @@ def appraise(
         in_full=_improvement(
             problem, decisions, polished.trajectory.decisions, status=polished.status.value
         ),
+        reading=reading,
     )
 
 

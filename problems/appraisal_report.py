@@ -49,6 +49,11 @@ def appraisal_report(appraisal: Appraisal) -> dict[str, Any]:
             name: _improvement(appraisal, name, one) for name, one in appraisal.improvements.items()
         },
         "distance_to_reference": number(apart.relative),
+        "read_from": dict(appraisal.reading.sources),
+        "own_forward": {
+            "verdict": appraisal.reading.own_forward,
+            "note": appraisal.reading.note,
+        },
         "diagnosis": diagnosis(appraisal),
     }
 
@@ -97,6 +102,7 @@ def appraisal_table(result: Mapping[str, Any]) -> str:
     """The report for people."""
     lines = [
         f"{'the model':<{LABEL}}{result['status']}",
+        *_reading(result),
         f"{'objective J':<{LABEL}}{result['objective']:.10g}",
         f"{'gap J - J*, relative':<{LABEL}}{result['gap']:.6g}, {_short(result['relative_gap'])}",
     ]
@@ -116,6 +122,19 @@ def appraisal_table(result: Mapping[str, Any]) -> str:
         *result["diagnosis"],
     ]
     return "\n".join(lines)
+
+
+def _reading(result: Mapping[str, Any]) -> list[str]:
+    """From which arrays the model was read, with the layer as k, and what its forward does."""
+    sources = ", ".join(f"{name} = {_printable(key)}" for name, key in result["read_from"].items())
+    lines = [f"{'read from':<{LABEL}}{sources}"] if sources else []
+    note = result["own_forward"]["note"]
+    return lines if note is None else [*lines, note]
+
+
+def _printable(name: str) -> str:
+    """A name out of a stranger's file without what a terminal would obey."""
+    return name if name.isprintable() else repr(name)
 
 
 def _short(value: float | None) -> str:

@@ -36,7 +36,7 @@ from problems.ladder import climb, solver
 from problems.ladder_files import fingerprint, open_folder
 from problems.ladder_plan import horizon_ladder, weight_decay_ladder
 from problems.ladder_report import ladder_report, ladder_table
-from problems.model_arrays import decisions_of_model
+from problems.model_arrays import read_model
 from problems.report import report, table
 from problems.request import asked_data, asked_problem
 from problems.solution_file import differences, load_solution, save_solution
@@ -241,7 +241,7 @@ def _compare(options: argparse.Namespace) -> int:
     model = None
     if options.model is not None:
         try:
-            model = decisions_of_model(options.model, plan.problem)
+            model = read_model(options.model, plan.problem)
         except ImportError as error:  # a package that reads this kind of file
             raise RequestError(str(error)) from error
     folder = None

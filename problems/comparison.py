@@ -247,7 +247,7 @@ def with_model(comparison: Comparison, model: Any) -> tuple[Comparison, Appraisa
         model: in any form that `problems.model_arrays` knows.
 
     Raises:
-        ValueError: as `problems.appraisal.appraise`.
+        ValueError, ImportError: as `problems.appraisal.appraise`.
     """
     plan, reference = comparison.plan, comparison.reference
     found = appraise(
@@ -256,7 +256,8 @@ def with_model(comparison: Comparison, model: Any) -> tuple[Comparison, Appraisa
     best = min((found.in_full.objective, "polished"), (found.objective, "as it is"))
     if not is_lower(best[0], reference.objective):
         return comparison, found
-    decisions = found.in_full.decisions if best[1] == "polished" else model
+    own = found.model.trajectory.decisions
+    decisions = found.in_full.decisions if best[1] == "polished" else own
     better = Found(f"the model, {best[1]}", _assessed(plan, decisions))
     found = replace(
         found,

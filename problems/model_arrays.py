@@ -5,17 +5,25 @@
     as modules  layers.0.weight, layers.0.bias, layers.1.weight, ...; two in a layer of a bottleneck
     a vector    all controls, layer by layer, then the read-out if it is trained
 
-and `readout_weight`, `readout_bias`, or `readout.weight`, `readout.bias`. Names may have a common
-prefix. Arrays may be NumPy's or PyTorch's, in a mapping, a module with a `state_dict`, or a file of
-`problems.model_files`. The network is x + h f(x, u): the length h of a layer belongs to the
-scheme, and not to the arrays.
+The first number in a key is the layer, and the rest of the key names the module, so that
+`blocks.0.0.weight` with `blocks.0.2.weight`, and `up.0.weight` with `down.0.weight`, are two
+modules of layer 0. The output layer is `readout_weight` and `readout_bias`, or a module called
+`readout`, `head`, `classifier` or `output`. Names may have a common prefix. Every array has its
+place in the network, or the model is refused by the name of the array that has none.
+
+Arrays may be NumPy's or PyTorch's, in a mapping, in the checkpoint of a training script
+(`problems.model_state`), in a file (`problems.model_files`), or in a module, whose own forward is
+then compared with the network assumed (`problems.torch_modules`). That is x + h f(x, u): the length
+h of a layer belongs to the scheme, and not to the arrays.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,59 +31,111 @@ import numpy as np
 
 from problems.learning import Array, LearningProblem
 from problems.model_files import read_file
-from problems.tables import listed
+from problems.model_layers import Layers, place_layers
+from problems.model_state import as_numbers, named, network_arrays, shown
 
 READOUT = ("readout_weight", "readout_bias")
+# Modules that are read as the output layer; `head.0` is one in a Sequential.
+READOUT_KEY = re.compile(
+    r"(?P<module>(?:[^.]+\.)*?(?:readout|head|classifier)(?:\.\d+)?|(?:[^.]+\.)*?output)"
+    r"\.(?P<leaf>weight|bias)|(?:[^.]+\.)*readout_(?:weight|bias)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelReading:
+    """A model as decisions of a problem's network, and how it was read.
+
+    Args:
+        decisions: controls layer by layer, then the read-out if it is trained.
+        sources: the key of the array that each control and the read-out was read from, the number
+            of the layer in it as k; "zero" for a bias that the model does not have. Empty for a
+            model without keys.
+        own_forward: "same" as the network assumed, "different", or "not compared", as for arrays,
+            which do not say what is computed from them.
+        note: one line on a forward that is different or did not run; None for others.
+    """
+
+    decisions: Array
+    sources: Mapping[str, str] = field(default_factory=dict)
+    own_forward: str = "not compared"
+    note: str | None = None
 
 
 def decisions_of_model(model: Any, problem: LearningProblem) -> Array:
-    """Decisions of a problem's network.
+    """Decisions of a problem's network; a UserWarning says where a module computes another one.
 
     Args:
-        model: as the module says; or a `LearningSolution`.
+        model: as the module says; or a `LearningSolution`, or a `ModelReading`.
         problem: whose network it is.
 
     Raises:
-        ValueError: no such file, a form that is not known, or arrays that do not fit the problem.
+        ValueError: no such file, a form that is not known, an array that is no array of finite real
+            numbers or that the network has no place for, or arrays that do not fit the problem.
         ImportError: a file whose package, PyTorch or safetensors, is missing.
     """
+    reading = read_model(model, problem)
+    if reading.note is not None and not isinstance(model, ModelReading):
+        warnings.warn(reading.note, stacklevel=2)
+    return reading.decisions
+
+
+def read_model(model: Any, problem: LearningProblem) -> ModelReading:
+    """A model with how it was read, without a warning; otherwise as `decisions_of_model`."""
+    if isinstance(model, ModelReading):
+        return replace(model, decisions=_vector(model.decisions, problem))
     if hasattr(model, "trajectory") and hasattr(model.trajectory, "decisions"):
-        return _vector(model.trajectory.decisions, problem)
+        return ModelReading(_vector(model.trajectory.decisions, problem))
     if isinstance(model, (str, os.PathLike)):
         model = read_file(Path(model))
-    if hasattr(model, "architecture") and hasattr(model, "decisions"):
-        return _vector(model.decisions(), problem)
     if hasattr(model, "state_dict"):
-        model = model.state_dict()
+        return _of_module(model, problem)
     if not isinstance(model, Mapping):
-        return _vector(_array("the vector", model), problem)
-    if set(model) == {"decisions"}:
-        return _vector(_array("decisions", model["decisions"]), problem)
-    arrays = {str(name): _array(str(name), value) for name, value in model.items()}
+        return ModelReading(_vector(as_numbers("vector", model), problem))
+    return _of_mapping(model, problem, is_ordered=False)
+
+
+def _of_module(module: Any, problem: LearningProblem) -> ModelReading:
+    """A module of PyTorch, held against the network that it is taken for."""
+    from problems.torch_modules import compare_forward, effective_state
+
+    if hasattr(module, "architecture") and hasattr(module, "decisions"):  # a twin of ours
+        reading = ModelReading(_vector(module.decisions(), problem))
+    else:
+        reading = _of_mapping(effective_state(module), problem, is_ordered=True)
+    verdict, note = compare_forward(module, problem, reading.decisions)
+    return replace(reading, own_forward=verdict, note=note)
+
+
+def _of_mapping(
+    model: Mapping[str, Any], problem: LearningProblem, *, is_ordered: bool
+) -> ModelReading:
+    """Arrays by name.
+
+    Args:
+        model: state dictionary, or one around it.
+        problem: whose network it is.
+        is_ordered: whether keys are known to come in the order in which modules were defined;
+            otherwise they are taken to, unless they are in alphabetical order.
+    """
+    arrays = network_arrays(model)
+    if set(arrays) == {"decisions"}:
+        return ModelReading(_vector(arrays["decisions"], problem))
     scaled = [name for name in arrays if name.split(".")[-1].startswith("scaled_")]
     if scaled:
         raise ValueError(
             "the model is a state_dict in coordinates of a grid with quadrature weights; give the "
             "module, its decisions(), or the kernels as in a solution file."
         )
-    return problem.decisions(_controls(arrays, problem), *_readout(arrays, problem))
-
-
-def _array(name: str, value: Any) -> Array:
-    """Any kind of array as float64, finite."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        kind = type(value).__name__
-        raise ValueError(
-            f"the model's {name!r} is of type {kind}, expected an array of numbers; give a module, "
-            "a state_dict, arrays by name, one vector, or a file."
-        ) from None
-    if not np.isfinite(array).all():
-        raise ValueError(f"the model's {name!r} holds a value that is not finite.")
-    return array
+    outer = _readout_keys(arrays)
+    inner = {key: array for key, array in arrays.items() if key not in outer.values()}
+    found = place_layers(inner, problem, is_ordered=is_ordered or list(arrays) != sorted(arrays))
+    _refuse_unused(inner, found, problem, has_readout=bool(outer))
+    weight, bias = _readout(arrays, outer, problem)
+    sources = dict(found.sources)
+    if problem.trained_readout:
+        sources |= {name: outer.get(name, "zero") for name in READOUT}
+    return ModelReading(problem.decisions(found.controls, weight, bias), sources)
 
 
 def _vector(array: Array, problem: LearningProblem) -> Array:
@@ -88,127 +148,79 @@ def _vector(array: Array, problem: LearningProblem) -> Array:
     return array.copy()
 
 
-def _controls(arrays: Mapping[str, Array], problem: LearningProblem) -> list[dict[str, Array]]:
-    """Controls of every layer by name."""
-    layers = problem.layers
-    shapes = [problem.layer(k).shapes for k in range(layers)]
-    names = list(shapes[0])
-    stacked = {name: _ending(arrays, name) for name in names}
-    found: list[dict[str, Array]] | None
-    if any(key is not None for key in stacked.values()):
-        missing = [name for name, key in stacked.items() if key is None]
-        if missing:
-            raise ValueError(
-                f"the model has no array {missing[0]!r}, only {listed(arrays)}; the "
-                f"{problem.field.name} field has {', '.join(names)}."
-            )
-        parts = {name: arrays[key] for name, key in stacked.items() if key is not None}
-        for name, part in parts.items():
-            expected = (layers, *shapes[0][name])
-            if not problem.has_one_width or part.shape != expected:
-                wanted = expected if problem.has_one_width else "one array per layer"
-                raise ValueError(
-                    f"the model's {name} has shape {part.shape}, expected {wanted}: {layers} "
-                    f"layers, width {problem.state_size}; ask for the model's own sizes."
-                )
-        return [{name: part[k] for name, part in parts.items()} for k in range(layers)]
-    found = _by_layer(arrays, names, layers) or _modules(arrays, shapes)
-    if found is None:
-        raise ValueError(
-            f"the model has the arrays {listed(arrays)}, expected {', '.join(names)} stacked "
-            f"over the {layers} layers, or {names[0]}_0, ..., or layers.0.weight, ..."
-        )
-    for k, layer in enumerate(found):
-        for name, shape in shapes[k].items():
-            if layer[name].shape != shape:
-                raise ValueError(
-                    f"the model's {name} of layer {k} has shape {layer[name].shape}, expected "
-                    f"{shape}; ask for the model's own sizes."
-                )
-    return found
+def _refuse_unused(
+    arrays: Mapping[str, Array], found: Layers, problem: LearningProblem, *, has_readout: bool
+) -> None:
+    """Refuse a model with arrays that no part of the network is read from."""
+    unused = [key for key in arrays if key not in found.used]
+    if not unused:
+        return
+    missing = problem.trained_readout and not has_readout
+    advice = "call the output layer readout, " if missing else ""
+    raise ValueError(
+        f"the model has arrays that the network has no place for: {named(unused)}; {advice}apply a "
+        "map before the layers to the data, and leave out what the outputs do not depend on."
+    )
 
 
-def _ending(arrays: Mapping[str, Array], name: str) -> str | None:
-    """The key that is this name, or ends in it after a prefix."""
-    if name in arrays:
-        return name
-    return next((key for key in arrays if key.endswith(f".{name}")), None)
-
-
-def _by_layer(
-    arrays: Mapping[str, Array], names: list[str], layers: int
-) -> list[dict[str, Array]] | None:
-    """From `w_0`, `b_0`, ...; None if the arrays are not so named."""
-    if all(_ending(arrays, f"{name}_0") is None for name in names):
-        return None
-    found: list[dict[str, Array]] = [{} for _ in range(layers)]
-    for name in names:
-        keys = [_ending(arrays, f"{name}_{k}") for k in range(len(arrays))]
-        number = sum(key is not None for key in keys)
-        if number != layers or None in keys[:layers]:
-            raise ValueError(
-                f"the model has {number} arrays {name}_0, ..., expected {layers}, one per layer."
-            )
-        for layer, key in zip(found, keys, strict=False):
-            assert key is not None
-            layer[name] = arrays[key]
-    return found
-
-
-def _modules(
-    arrays: Mapping[str, Array], shapes: list[dict[str, tuple[int, ...]]]
-) -> list[dict[str, Array]] | None:
-    """From the weights and biases of linear modules in layers; None if there are none."""
-    blocks: dict[int, dict[str, dict[str, Array]]] = {}
-    for key, array in arrays.items():
-        match = re.fullmatch(r"(?:.*\.)?(\d+)\.(?:(.+)\.)?(weight|bias)", key)
-        if match is not None and not key.startswith("readout"):
-            module = blocks.setdefault(int(match[1]), {}).setdefault(match[2] or "", {})
-            module[match[3]] = array
-    if not blocks:
-        return None
-    matrices = [name for name, shape in shapes[0].items() if len(shape) == 2]
-    biases = [name for name, shape in shapes[0].items() if len(shape) == 1]
-    if len(blocks) != len(shapes) or any(len(b) != len(matrices) for b in blocks.values()):
-        sizes = sorted({len(block) for block in blocks.values()})
-        raise ValueError(
-            f"the model has {len(blocks)} layers of {' or '.join(map(str, sizes))} linear modules, "
-            f"expected {len(shapes)} of {len(matrices)}."
-        )
-    found = []
-    for k, number in enumerate(sorted(blocks)):
-        layer = {}
-        for matrix, bias, module in zip(matrices, biases, blocks[number].values(), strict=True):
-            if "weight" not in module:
-                raise ValueError(f"the model's layer {number} has a bias but no weight.")
-            layer[matrix] = module["weight"]
-            layer[bias] = module.get("bias", np.zeros(shapes[k][bias]))
-        found.append(layer)
-    return found
-
-
-def _readout(arrays: Mapping[str, Array], problem: LearningProblem) -> tuple[Array, Array]:
-    """Weight and bias of the read-out, checked against the problem's."""
-    expected = (problem.outputs, problem.widths[-1]), (problem.outputs,)
-    found: list[Array] = []
-    for name, shape in zip(READOUT, expected, strict=True):
-        key = _ending(arrays, name) or _ending(arrays, name.replace("_", "."))
-        if key is None:
-            if problem.trained_readout:
-                raise ValueError(
-                    f"the model has no {name}, but the read-out is trained; give it, of shape "
-                    f"{shape}, or ask for the fixed read-out."
-                )
+def _readout_keys(arrays: Mapping[str, Array]) -> dict[str, str]:
+    """Keys of the output layer by the names of READOUT; of what has a number before, none is."""
+    found: dict[str, list[str]] = {}
+    modules = set()
+    for key in arrays:
+        match = READOUT_KEY.fullmatch(key)
+        module = None if match is None else match["module"]
+        front = key if module is None else re.sub(r"\.\d+$", "", module)
+        if match is None or any(part.isdecimal() for part in front.split(".")):
             continue
-        if arrays[key].shape != shape:
-            raise ValueError(f"the model's {name} has shape {arrays[key].shape}, expected {shape}.")
-        found.append(arrays[key])
+        name = READOUT[key.endswith("bias")]
+        found.setdefault(name, []).append(key)
+        modules.add(re.sub(r"[._](weight|bias)$", "", key))
+    if len(modules) > 1:
+        raise ValueError(
+            f"the model has {len(modules)} output layers, {named(sorted(modules))}, expected one; "
+            "leave out the one that is not used."
+        )
+    return {name: keys[0] for name, keys in found.items()}
+
+
+def _readout(
+    arrays: Mapping[str, Array], keys: Mapping[str, str], problem: LearningProblem
+) -> tuple[Array, Array]:
+    """Weight and bias of the read-out, checked against the problem's."""
+    shapes = dict(
+        zip(READOUT, ((problem.outputs, problem.widths[-1]), (problem.outputs,)), strict=True)
+    )
+    found: dict[str, Array] = {}
+    for name, shape in shapes.items():
+        key = keys.get(name)
+        if key is not None:
+            if arrays[key].shape != shape:
+                raise ValueError(
+                    f"the model's {name} has shape {arrays[key].shape}, expected {shape}, in "
+                    f"{shown(key)}; ask for the model's own sizes."
+                )
+            found[name] = arrays[key]
+        elif problem.trained_readout and not _is_without_bias(name, keys):
+            raise ValueError(
+                f"the model has no {name}, but the read-out is trained; give it, of shape "
+                f"{shape}, or ask for the fixed read-out."
+            )
+        elif keys:
+            found[name] = np.zeros(shape)
     fixed = problem.readout(np.zeros(problem.staged.parameter_size))
     if not problem.trained_readout:
-        if any((a != b).any() for a, b in zip(found, fixed, strict=False) if a.shape == b.shape):
+        own = zip(READOUT, fixed, strict=True)
+        if any((found.get(name, values) != values).any() for name, values in own):
             raise ValueError(
-                "the model has a read-out of its own, but that of the problem takes the first "
-                "coordinates; ask for a trained read-out."
+                f"the model has a read-out of its own, {named(keys.values())}, but that of the "
+                "problem takes the first coordinates; ask for a trained read-out."
             )
         return fixed
-    return found[0], found[1]
+    return found[READOUT[0]], found[READOUT[1]]
+
+
+def _is_without_bias(name: str, keys: Mapping[str, str]) -> bool:
+    """Whether the output layer is a module that was made without a bias."""
+    weight = keys.get(READOUT[0], "")
+    return name == READOUT[1] and weight.endswith(".weight")

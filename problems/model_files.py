@@ -113,10 +113,14 @@ def _pytorch(path: Path) -> Mapping[str, Any]:
             found = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # pickle, zipfile and PyTorch raise as many
         refused = GLOBAL.search(str(error))
-        what = "" if refused is None else f" (the object {refused[1]!r})"
+        what = (
+            "is truncated, or holds more than tensors"
+            if refused is None
+            else f"holds more than tensors (the object {refused[1]!r})"
+        )
         raise ValueError(
-            f"{path} is truncated, or holds more than tensors{what}, and no object is ever "
-            "unpickled; write it with torch.save(model.state_dict(), path)."
+            f"{path} {what}, and no object is ever unpickled; write it with "
+            "torch.save(model.state_dict(), path)."
         ) from error
     if hasattr(found, "detach"):
         return {"decisions": found}

@@ -1,6 +1,7 @@
 """Files of models: what each format gives back, and that no file runs what is written in it."""
 
 import io
+import json
 import os
 import pickle
 import sys
@@ -119,6 +120,7 @@ HOSTILE = [
     ("model.pt", write_script_archive),
     ("model.pt2", write_program),
     ("model.pt", write_program),  # under a name that is read
+    ("model.npz", write_program),
     ("model.npz", write_object_array),
     ("model.npz", write_bare_pickle),
     ("model.safetensors", write_bare_pickle),
@@ -188,6 +190,18 @@ def test_every_documented_format_gives_the_arrays_that_were_put_in(
         assert (decisions_of_model(form, problem) == expected_of(problem, weights)).all()
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_bfloat16_is_exact_in_every_format_that_has_it(tmp_path, problem, weights, suffix):
+    short = {name: torch.tensor(u).to(torch.bfloat16) for name, u in weights.items()}
+    path = tmp_path / f"model.{suffix}"
+    if suffix == "safetensors":
+        pytest.importorskip("safetensors.torch").save_file(short, path)
+    else:
+        torch.save(short, path)
+    exact = {name: u.double().numpy() for name, u in short.items()}
+    assert (decisions_of_model(path, problem) == expected_of(problem, exact)).all()
+
+
 def test_a_vector_of_pytorch_in_a_file_is_read(tmp_path, problem, weights):
     expected = expected_of(problem, weights)
     torch.save(torch.tensor(expected), tmp_path / "vector.pt")
@@ -202,6 +216,7 @@ def test_a_vector_of_pytorch_in_a_file_is_read(tmp_path, problem, weights):
         ("a.npz", write_bare_array, "no .npz file"),
         ("a.pt", lambda path: path.write_bytes(b"\x80\x02"), "truncated"),
         ("a.pt", lambda path: torch.save([torch.zeros(2)], path), "holds a list, expected arrays"),
+        ("a.pt", lambda path: torch.save({1: torch.zeros(2)}, path), "names its arrays '1'"),
         ("a.safetensors", lambda path: path.write_bytes(b"\xff" * 40), "no safetensors file"),
         ("a.safetensors", lambda path: path.write_bytes(b""), "no safetensors file"),
         ("a.onnx", lambda path: path.write_bytes(b""), r"read from .npz, .safetensors, .pt, .pth"),
@@ -252,3 +267,20 @@ def test_without_safetensors_the_command_names_the_extra_in_one_line(tmp_path, c
     out, err = capsys.readouterr()
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "pip install 'turnpike[sgd]'" in err
+
+
+def test_a_safetensors_file_is_held_against_the_reference(tmp_path, capsys, problem, weights):
+    safetensors = pytest.importorskip("safetensors.torch")
+    state = {"layers.0.weight": weights["w"][0], "layers.1.weight": weights["w"][1]}
+    state |= {"layers.0.bias": weights["b"][0], "layers.1.bias": weights["b"][1]}
+    path = tmp_path / "model.safetensors"
+    safetensors.save_file({name: torch.tensor(u) for name, u in state.items()}, path)
+    assert cli.main([*COMMAND.split(), str(path), "--json"]) == 0
+    model = json.loads(capsys.readouterr().out)["model"]
+    assert model["read_from"] == {"w": "layers.k.weight", "b": "layers.k.bias"}
+    assert model["own_forward"] == {"verdict": "not compared", "note": None}
+    states = problem.propagate(problem.dataset.inputs, expected_of(problem, weights))
+    error = np.mean((states[-1][:, :1] - problem.dataset.targets) ** 2)
+    assert model["training_error"] == pytest.approx(error, rel=1e-12)
+    assert cli.main([*COMMAND.split(), str(path)]) == 0
+    assert "w = layers.k.weight, b = layers.k.bias" in capsys.readouterr().out
