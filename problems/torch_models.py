@@ -12,6 +12,9 @@ widths vary; then `readout_weight` (M, D) and `readout_bias` (M,), buffers where
 fixed. So a `state_dict` and `numpy.load` of a solution file speak of the same things. On a grid
 with quadrature weights the parameters are not the kernels w but the coordinates W of
 `problems.layer`, in which the penalty is |W|^2, and they are called `scaled_w` and so on.
+
+Functional calls, parametrizations and pruning are `problems.torch_parameters`: outputs, cost and
+decisions are of the parameters as they act.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 from ocp import rollout
 from problems.learning import Array, LearningProblem
 from problems.pytorch import torch
+from problems.torch_parameters import ActingParameters
 from problems.training import LearningSolution, assess
 from problems.vector_fields import BOTTLENECK, INSIDE, LEAK, OUTSIDE
 
@@ -188,7 +192,7 @@ def _nested(array: NDArray) -> Nested:
     return tuple(_nested(row) for row in array)
 
 
-class Network(torch.nn.Module):
+class Network(ActingParameters):
     """Inputs (P, d0) -> outputs (P, M), any number P of points at once.
 
     Parameters start as those of `torch.nn.Linear` do, uniform in +-1 / sqrt(fan in), those of the
@@ -259,20 +263,23 @@ class Network(torch.nn.Module):
     @property
     def controls(self) -> dict[str, Tensor]:
         """Parameters of the layers by name: each (K, *shape), or one per layer."""
-        return {name: self.get_parameter(name) for names in self._names for name in names}
+        return {name: self.acting(name) for names in self._names for name in names}
 
     @property
-    def readout_parameters(self) -> list[torch.nn.Parameter]:
+    def readout_parameters(self) -> list[Tensor]:
         """Parameters of the read-out; none if it is fixed."""
-        names = ("readout_weight", "readout_bias") if self.architecture.trained_readout else ()
-        return [self.get_parameter(name) for name in names]
+        return [self.acting(name) for name in self._readout_names]
+
+    @property
+    def _readout_names(self) -> tuple[str, ...]:
+        return ("readout_weight", "readout_bias") if self.architecture.trained_readout else ()
 
     def by_layer(self) -> list[list[Tensor]]:
         """Controls of every layer, in their order in u."""
         if self.architecture.is_stacked:
-            parts = [self.get_parameter(names[0]).unbind(0) for names in self._names]
+            parts = [self.acting(names[0]).unbind(0) for names in self._names]
         else:
-            parts = [tuple(self.get_parameter(n) for n in names) for names in self._names]
+            parts = [tuple(self.acting(n) for n in names) for names in self._names]
         return [list(layer) for layer in zip(*parts, strict=True)]
 
     def measures(self) -> list[Tensor | None]:
@@ -288,7 +295,8 @@ class Network(torch.nn.Module):
         """Outputs (P, M) of states (P, D) on the last grid."""
         if self.architecture.readout_scale:
             states = states * self.get_buffer("readout_scale")
-        return _linear(states, self.readout_weight, self.readout_bias)
+        weight, bias = self.acting("readout_weight"), self.acting("readout_bias")
+        return _linear(states, weight, bias)
 
     def flow(self, inputs: Tensor, observe: Observer | None = None) -> list[Tensor]:
         """States (P, D) at all K+1 nodes.
@@ -334,43 +342,66 @@ class Network(torch.nn.Module):
 
     def decisions(self) -> Array:
         """Controls, layer by layer, then the read-out if it is trained, in one vector."""
-        return self._joined(lambda p: p.detach())
+        with torch.no_grad(), self.standing():
+            return self._joined(self.acting)
 
     def gradient(self) -> Array:
-        """The same of what `backward` left; zero where it left nothing."""
-        return self._joined(lambda p: torch.zeros_like(p) if p.grad is None else p.grad)
+        """The same of what `backward` left; zero where it left nothing, and where it is pruned.
 
-    def _joined(self, of: Callable[[Tensor], Tensor]) -> Array:
+        Raises:
+            ValueError: a parametrization, whose own parameters have the gradient.
+        """
+        return self._joined(self.gradient_of)
+
+    def _joined(self, of: Callable[[str], Tensor]) -> Array:
         parts: list[Tensor] = []
         if self.architecture.is_stacked:
-            rows = [of(self.get_parameter(names[0])).flatten(1) for names in self._names]
+            rows = [of(names[0]).flatten(1) for names in self._names]
             parts.append(torch.cat(rows, dim=1).flatten())
         else:
             for layer in zip(*self._names, strict=True):
-                parts += [of(self.get_parameter(name)).flatten() for name in layer]
-        parts += [of(parameter).flatten() for parameter in self.readout_parameters]
-        return torch.cat(parts).cpu().numpy().astype(np.float64)
+                parts += [of(name).flatten() for name in layer]
+        parts += [of(name).flatten() for name in self._readout_names]
+        return torch.cat(parts).detach().cpu().double().numpy()
 
     def set_decisions(self, decisions: Array) -> None:
         """The inverse of `decisions`.
 
+        Args:
+            decisions: as they act in the network: parametrizations are given the value that has
+                them for an image, and pruned entries are zero.
+
         Raises:
-            ValueError: a vector of another size.
+            ValueError: a vector of another size, or decisions that a parametrization or a pruning
+                mask does not allow; the network is then as it was.
         """
-        readout = [parameter.numel() for parameter in self.readout_parameters]
-        expected = (sum(layer.size for layer in self.architecture.layers) + sum(readout),)
+        names = [name for group in self._names for name in group] + list(self._readout_names)
+        with torch.no_grad(), self.standing():
+            like = {name: self.acting(name) for name in names}
+        expected = (sum(tensor.numel() for tensor in like.values()),)
         if decisions.shape != expected:
             raise ValueError(
                 f"decisions have shape {decisions.shape}, expected {expected}: "
                 "all controls, layer by layer, then the read-out if it is trained."
             )
+        self.assign(self._split(decisions, like))
+
+    def _split(self, decisions: Array, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Decisions by the names of the parameters, each of the type of its parameter."""
+        values = {name: torch.empty_like(tensor) for name, tensor in like.items()}
+        if self.architecture.is_stacked:
+            layers = [
+                list(parts) for parts in zip(*(values[n[0]] for n in self._names), strict=True)
+            ]
+        else:
+            layers = [[values[name] for name in group] for group in zip(*self._names, strict=True)]
         start = 0
-        with torch.no_grad():
-            targets = [part for layer in self.by_layer() for part in layer]
-            for target in (*targets, *self.readout_parameters):
-                part = decisions[start : start + target.numel()].reshape(target.shape)
-                target.copy_(torch.from_numpy(part.copy()))
-                start += target.numel()
+        targets = [part for layer in layers for part in layer]
+        for target in (*targets, *(values[name] for name in self._readout_names)):
+            part = decisions[start : start + target.numel()].reshape(target.shape)
+            target.copy_(torch.from_numpy(part.copy()))
+            start += target.numel()
+        return values
 
 
 def _drawn(layer: LayerForm, generator: torch.Generator, size: float) -> dict[str, Tensor]:
