@@ -31,7 +31,8 @@ import numpy as np
 
 from problems.learning import Array, LearningProblem
 from problems.model_files import read_file
-from problems.model_layers import Layers, place_layers
+from problems.model_layers import place_layers
+from problems.model_modules import Layers
 from problems.model_state import as_numbers, named, network_arrays, shown
 
 READOUT = ("readout_weight", "readout_bias")

@@ -5,7 +5,7 @@
     .pt, .pth      torch.load(weights_only=True): tensors and plain containers, nothing else
 
 A .pt2 is a program of `torch.export` and is not read: `torch.export.load` unpickles parts of it,
-and can load native code out of it, so that opening a stranger's file would run what he wrote.
+and can load native code out of it, so that opening a stranger's file would run what is in it.
 Nothing is ever unpickled, whatever the environment of PyTorch says.
 """
 

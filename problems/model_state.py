@@ -160,6 +160,8 @@ def as_numbers(name: str, value: Any) -> Array:
         ValueError: no array of finite real numbers, or one that float64 cannot hold.
     """
     numbers = _from_tensor(name, value) if hasattr(value, "detach") else value
+    if isinstance(numbers, np.ma.MaskedArray) and np.ma.is_masked(numbers):
+        raise ValueError(f"the model's {shown(name)} has masked entries; give their values.")
     try:
         array = np.asarray(numbers)
     except (TypeError, ValueError):  # nested lists of several lengths

@@ -4,8 +4,8 @@
 
 That is PyTorch's convention for handing over a network, in the place of TorchScript, which is
 deprecated. An export is run before it is handed over, on one point and on many. Loading a program
-unpickles parts of it and so can run code: a receiver loads what he trusts, and this package loads
-what it has just written itself, and no file of a user.
+unpickles parts of it and so can run code: load none from strangers. This package loads what it
+has just written itself, and no file of a user.
 """
 
 from __future__ import annotations

@@ -220,6 +220,7 @@ def test_a_vector_of_pytorch_in_a_file_is_read(tmp_path, problem, weights):
         ("a.safetensors", lambda path: path.write_bytes(b"\xff" * 40), "no safetensors file"),
         ("a.safetensors", lambda path: path.write_bytes(b""), "no safetensors file"),
         ("a.onnx", lambda path: path.write_bytes(b""), r"read from .npz, .safetensors, .pt, .pth"),
+        ("a.pt2", lambda path: path.write_bytes(b""), r"opening one can run code.*save_file"),
         ("a.pt", Path.mkdir, "there is no such file"),
         ("a.pt", os.mkfifo, "there is no such file"),
     ],

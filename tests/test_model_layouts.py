@@ -11,7 +11,7 @@ import pytest
 from problems.datasets import Dataset
 from problems.learning import LearningProblem
 from problems.model_arrays import decisions_of_model, read_model
-from problems.vector_fields import BOTTLENECK, INSIDE
+from problems.vector_fields import BOTTLENECK, INSIDE, VectorField
 
 torch = pytest.importorskip("torch")
 
@@ -628,6 +628,10 @@ VALUES = {
         lambda u: torch.nn.LazyLinear(D).weight,
         "is a tensor that has no dense values",
     ),
+    "masked entries": (
+        lambda u: np.ma.masked_array(u.numpy(), np.eye(D)),
+        "'layers.1.weight' has masked entries",
+    ),
     "a quantised tensor of another shape": (
         lambda u: torch.quantize_per_tensor(u[:2].float(), 0.1, 0, torch.qint8),
         r"w of layer 1 has shape \(2, 3\)",
@@ -676,6 +680,30 @@ def test_two_modules_of_one_shape_whose_order_nobody_knows_are_refused():
         decisions_of_model(alphabetical(state), truth.problem)
     named = {name.replace("up.", "w1.").replace("down.", "w2."): u for name, u in state.items()}
     assert (decisions_of_model(alphabetical(named), truth.problem) == truth.decisions).all()
+
+
+def test_a_field_of_ones_own_is_read_by_its_own_names():
+    def mixture(x, u, s):
+        return u["a"] @ s(x) + u["c"] @ x
+
+    own = VectorField(
+        "mixture",
+        lambda width, hidden: {"a": (width, width), "c": (width, width)},
+        mixture,
+        lambda u, slope: np.inf,
+    )
+    rng = np.random.default_rng(0)
+    data = Dataset("points", rng.standard_normal((5, D)), rng.standard_normal((5, M)))
+    problem = LearningProblem(data, field=own, layers=K)
+    arrays = {name: rng.standard_normal((K, D, D)) for name in "ac"}
+    layers = [{name: u[k] for name, u in arrays.items()} for k in range(K)]
+    expected = problem.decisions(layers, *problem.readout(np.zeros(0)))
+    single = {f"layers.{k}.{name}": u[k] for name, u in arrays.items() for k in range(K)}
+    for model in (arrays, single, {f"{n}_{k}": u[k] for n, u in arrays.items() for k in range(K)}):
+        assert (decisions_of_model(model, problem) == expected).all()
+    linear = {f"layers.{k}.{m}.weight": arrays["a"][k] for k in range(K) for m in (0, 2)}
+    with pytest.raises(ValueError, match="expected a, c stacked"):
+        decisions_of_model(linear, problem)
 
 
 def test_modules_that_are_not_in_every_layer_are_refused():
