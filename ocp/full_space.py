@@ -21,14 +21,14 @@ Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), theorem 16.3
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import ldl
+from scipy.linalg.lapack import dsytrf, dsytrf_lwork
 
 from ocp.condensing import Linearization, reduced_gradient
 from ocp.multipliers import KKTMultipliers
 from ocp.stages import Array
 
 GROWTH = 1e8  # of derivatives over the horizon, beyond which the states are not eliminated
-SIZE_LIMIT = 4000  # rows of the KKT matrix
+SIZE_LIMIT = 4000  # rows of the KKT matrix, whose factorisation takes 2e10 operations
 SMALLEST_PIVOT = 1e-13  # relative to the largest; a smaller one is neither positive nor negative
 
 
@@ -159,8 +159,23 @@ def is_minimum(
 
 
 def _negative_eigenvalues(matrix: Array) -> int:
-    """How many, by a block factorisation (Sylvester's law of inertia)."""
-    sizes = np.sqrt(np.maximum(np.abs(matrix).max(axis=1), np.finfo(float).tiny))
-    _, blocks, _ = ldl(matrix / sizes[:, None] / sizes)
-    values = np.linalg.eigvalsh(blocks)
-    return int((values < -SMALLEST_PIVOT * np.abs(values).max()).sum())
+    """How many, by a block factorisation (Sylvester's law of inertia); the matrix is overwritten.
+
+    The factors are not formed: the blocks of order one and two that LAPACK leaves behind tell.
+    """
+    if not np.isfinite(matrix).all():
+        raise FloatingPointError("the KKT matrix has entries that are not finite")
+    sizes = np.sqrt(np.maximum(np.abs(matrix).max(axis=1, initial=0.0), np.finfo(float).tiny))
+    matrix /= sizes[:, None]
+    matrix /= sizes
+    # A symmetric matrix is its transpose, whose order LAPACK takes without a copy.
+    work = int(dsytrf_lwork(max(len(matrix), 1))[0])
+    factors, pivots, _ = dsytrf(matrix.T, lower=1, lwork=work, overwrite_a=1)
+    values = np.diag(factors).copy()
+    first = np.flatnonzero(pivots < 0)[::2]  # of both rows of a block of order two
+    below = factors[first + 1, first]
+    mean, half = (values[first] + values[first + 1]) / 2, (values[first] - values[first + 1]) / 2
+    radius = np.hypot(half, below)
+    values[first], values[first + 1] = mean - radius, mean + radius
+    largest = float(np.abs(values).max(initial=0.0))
+    return int((values < -SMALLEST_PIVOT * largest).sum())

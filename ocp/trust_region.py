@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
 from ocp.stages import Array
 
@@ -128,6 +128,9 @@ def lanczos(product: Solver, size: int) -> Array:
         vectors = eigsh(operator, k=1, which="SA", v0=start, tol=LANCZOS_ACCURACY)[1]
     except ArpackNoConvergence as partial:
         vectors = partial.eigenvectors
+    except ArpackError:
+        # The products vanish: no direction is curved, so that any will do.
+        vectors = np.zeros((size, 0))
     found = np.asarray(vectors[:, 0] if vectors.size else start, dtype=float)
     return found / float(np.linalg.norm(found))
 
