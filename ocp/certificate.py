@@ -12,6 +12,9 @@ from its bounds its multiplier is 0 or +-w, at a bound it may be anything in bet
 a minimum may propose multipliers: that these satisfy the conditions is proved here, whatever their
 origin. Where there is no proposal, or it does not hold, bounded least squares look for others.
 
+No part of this raises an error or takes another part with it: what fails, or would take too many
+operations for its size, has no value, and `untested` says why.
+
 For an autonomous problem the Hamiltonian is constant along an optimum, up to the scheme's order:
 
     H_k = [l_k + (costate^k + costate^{k+1}) / 2 . (x^{k+1} - x^k)] / h_k
@@ -21,14 +24,15 @@ Source: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), sections 12.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from scipy.linalg import null_space
 from scipy.optimize import lsq_linear
 
+from ocp.attempts import Attempts
 from ocp.blas_threads import threads_for
 from ocp.compression import compress
 from ocp.condensing import (
@@ -46,7 +50,7 @@ from ocp.eigenvalues import DENSE_LIMIT, smallest_by_inverse, smallest_eigenvalu
 from ocp.full_space import GROWTH, adjoint_terms, growth, is_minimum
 from ocp.full_space import stationarity as full_space_stationarity
 from ocp.limits import Limits, limits_of, touches_limit
-from ocp.method import Machine, Method, Sizes
+from ocp.method import Method, Sizes
 from ocp.multipliers import KKTMultipliers
 from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import RiccatiCurvature, is_positive_definite, is_separable
@@ -60,6 +64,8 @@ MOST_OFFENDERS = 5  # named in a certificate
 SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
 LANCZOS_STEPS = 10  # of the recursion's time, for its solutions in Lanczos
 STACKED_LIMIT = 1000  # largest stacked state of all members for the Riccati recursion
+NOT_STATIONARY = "the point is not stationary, and the second order decides nothing there"
+TOO_MANY = "there are too many controls"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +94,9 @@ class Certificate:
         costates: of all stages, each (N, n_k).
         multipliers: of rows and bounds.
         worst: the most violated groups of constraints and defects, the largest first.
+        untested: why a field has no value, or infinity for a residual, by the name of the field:
+            an error in computing it, too many controls, or a point that is not stationary. Where
+            multipliers failed, those are taken that were proposed, or 0.
     """
 
     stationarity: float
@@ -100,6 +109,12 @@ class Certificate:
     costates: tuple[Array, ...]
     multipliers: KKTMultipliers
     worst: tuple[Offender, ...]
+    untested: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def can_be_tested(self) -> bool:
+        """Whether the second order is tested here, or would be at a stationary point."""
+        return self.is_minimum is not None or self.untested.get("is_minimum") == NOT_STATIONARY
 
     def is_stationary(self, tolerance: float) -> bool:
         """Whether all first-order residuals are within the tolerance."""
@@ -108,7 +123,10 @@ class Certificate:
 
 
 def certify(
-    staged: StagedProblem, trajectory: Trajectory, proposal: KKTMultipliers | None = None
+    staged: StagedProblem,
+    trajectory: Trajectory,
+    proposal: KKTMultipliers | None = None,
+    tolerance: float = np.inf,
 ) -> Certificate:
     """Test a trajectory against the conditions of the module's docstring.
 
@@ -116,37 +134,53 @@ def certify(
         staged: the problem.
         trajectory: states, controls and parameters.
         proposal: multipliers that are claimed to satisfy the conditions, such as an optimiser's.
+        tolerance: where dynamics or constraints are beyond it, the second order decides nothing,
+            and is not tested if there are more than DENSE_LIMIT decisions.
     """
     with threads_for(staged.decision_size):
-        return certify_linearized(linearize(staged, trajectory), proposal)
+        return certify_linearized(linearize(staged, trajectory), proposal, tolerance)
 
 
 def certify_linearized(
-    linearization: Linearization, proposal: KKTMultipliers | None = None
+    linearization: Linearization,
+    proposal: KKTMultipliers | None = None,
+    tolerance: float = np.inf,
 ) -> Certificate:
     """The same for a trajectory along which the stages are linearised already."""
-    if not_finite(linearization) is not None:
-        return _invalid(linearization)
-    conditions = _Conditions(linearization, proposal)
-    curvature = conditions.curvature
-    found = offenders(linearization)
-    violations = [offender.size for offender in found if offender.kind != "defect"]
+    culprit = not_finite(linearization)
+    if culprit is not None:
+        return _invalid(linearization, f"not a finite number: {culprit}")
+    attempts, infinite = Attempts(), float("inf")
+    found = attempts.compute("worst", lambda: offenders(linearization), None)
+    dynamics = constraints = infinite
+    if found is not None:
+        dynamics = dynamics_residual(linearization, found)
+        violations = [offender.size for offender in found if offender.kind != "defect"]
+        constraints = max(violations, default=0.0)
+    conditions = _Conditions(linearization, proposal, attempts)
+    if attempts.compute("stationarity", lambda: conditions.first_order, None) is None:
+        return _invalid(linearization, attempts.reasons["stationarity"])
+    decides = max(dynamics, constraints) <= tolerance
+    conditions.test_second_order(decides or linearization.staged.decision_size <= DENSE_LIMIT)
     return Certificate(
-        stationarity=conditions.stationarity,
-        dynamics=dynamics_residual(linearization, found),
-        constraints=max(violations, default=0.0),
-        min_reduced_hessian_eigenvalue=curvature.eigenvalue,
-        is_minimum=curvature.is_minimum,
-        energy_drift=energy_drift(linearization, conditions.costates),
-        directions=curvature.directions,
+        stationarity=attempts.compute("stationarity", lambda: conditions.stationarity, infinite),
+        dynamics=dynamics,
+        constraints=constraints,
+        min_reduced_hessian_eigenvalue=conditions.curvature.eigenvalue,
+        is_minimum=conditions.curvature.is_minimum,
+        energy_drift=attempts.compute(
+            "energy_drift", lambda: energy_drift(linearization, conditions.costates), None
+        ),
+        directions=conditions.curvature.directions,
         costates=conditions.costates,
         multipliers=conditions.multipliers,
-        worst=tuple(found[:MOST_OFFENDERS]),
+        worst=tuple((found or [])[:MOST_OFFENDERS]),
+        untested=attempts.reasons,
     )
 
 
-def _invalid(linearization: Linearization) -> Certificate:
-    """Of a point at which the model returns values that are not finite."""
+def _invalid(linearization: Linearization, reason: str) -> Certificate:
+    """Of a point at which there are no costates, such as one with values that are not finite."""
     staged, infinite = linearization.staged, float("inf")
     blocks = (*linearization.stages, *linearization.shared)
     return Certificate(
@@ -164,6 +198,7 @@ def _invalid(linearization: Linearization) -> Certificate:
             np.full(staged.decision_size, np.nan),
         ),
         worst=(),
+        untested={"stationarity": reason, "is_minimum": reason},
     )
 
 
@@ -221,11 +256,15 @@ class _ActiveRows:
 
 @dataclass(frozen=True)
 class _Curvature:
-    """Smallest eigenvalue on the free directions, what it means, and how many there are."""
+    """Smallest eigenvalue on the free directions, what it means, and how many there are.
+
+    Where the test says nothing, `reason` says why.
+    """
 
     eigenvalue: float | None
     is_minimum: bool | None
     directions: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +289,11 @@ class _FirstOrder:
 class _Conditions:
     """The best multipliers at hand, and what is left of the gradient."""
 
-    def __init__(self, linearization: Linearization, proposal: KKTMultipliers | None) -> None:
+    def __init__(
+        self, linearization: Linearization, proposal: KKTMultipliers | None, attempts: Attempts
+    ) -> None:
+        self.attempts = attempts
+        self.curvature = _Curvature(None, None, linearization.staged.decision_size)
         self.linearization = linearization
         self.staged = linearization.staged
         self.proposal = proposal
@@ -398,8 +441,15 @@ class _Conditions:
         ]
         return _FirstOrder(multipliers, costates, gradient, float(residual), max(products))
 
+    @property
+    def _active_count(self) -> int:
+        """How many rows are active, as many as `rows` has."""
+        of_rows, of_states, of_decisions = self._limits
+        everything = (*of_rows, *of_states, of_decisions)
+        return sum(int(limits.is_active.sum()) for limits in everything if limits.exist)
+
     @cached_property
-    def _first_order(self) -> _FirstOrder:
+    def first_order(self) -> _FirstOrder:
         """The proposal if it holds, otherwise the better of it and least squares."""
         candidates = []
         if self.proposal is not None:
@@ -412,7 +462,10 @@ class _Conditions:
             candidates.append(self._follow(proposed))
             if self.is_unstable or self._error(candidates[0]) <= PROPOSAL:
                 return candidates[0]
-        candidates.append(self._follow(self._scatter(self._least_squares())))
+        values = self.attempts.compute("multipliers", self._least_squares, None)
+        if values is not None or not candidates:
+            values = np.zeros(self._active_count) if values is None else values
+            candidates.append(self._follow(self._scatter(values)))
         return min(candidates, key=self._error)
 
     def _error(self, found: _FirstOrder) -> float:
@@ -453,17 +506,17 @@ class _Conditions:
     @property
     def multipliers(self) -> KKTMultipliers:
         """Of rows and bounds."""
-        return self._first_order.multipliers
+        return self.first_order.multipliers
 
     @property
     def costates(self) -> tuple[Array, ...]:
         """By the adjoint recursion with these multipliers."""
-        return self._first_order.costates
+        return self.first_order.costates
 
     @cached_property
     def stationarity(self) -> float:
         """Relative residual of the gradient of the Lagrangian, complementarity included."""
-        found, decisions = self._first_order, self.linearization.trajectory.decisions
+        found, decisions = self.first_order, self.linearization.trajectory.decisions
         if not np.isfinite(found.residual):
             return np.inf
         if self.is_unstable:
@@ -482,8 +535,22 @@ class _Conditions:
         product = found.complementarity / cost_scale if cost_scale > 0 else 0.0
         return max(residual, product)
 
-    @cached_property
-    def curvature(self) -> _Curvature:
+    def test_second_order(self, decides: bool) -> None:
+        """Look at the curvature on the directions that the active rows leave free.
+
+        Args:
+            decides: whether the point may be a minimum; if not, the test is left out.
+        """
+        nothing = self.curvature
+        if decides:
+            found = self.attempts.compute("is_minimum", self._second_order, nothing)
+        else:
+            found = replace(nothing, reason=NOT_STATIONARY)
+        if found.is_minimum is None and found.reason:
+            self.attempts.reasons["is_minimum"] = found.reason
+        self.curvature = found
+
+    def _second_order(self) -> _Curvature:
         """The second-order test on the directions that the active rows leave free."""
         if self.is_unstable:
             return self._inertia()
@@ -493,7 +560,7 @@ class _Conditions:
         # to first order, so it holds no direction.
         spread = rows.upper - rows.lower
         sizes = np.abs(rows.jacobian).max(axis=1, initial=0.0)
-        slack = self._gradient_scale(self._first_order) / np.where(sizes > 0, sizes, 1.0)
+        slack = self._gradient_scale(self.first_order) / np.where(sizes > 0, sizes, 1.0)
         margin = KINK_MARGIN * np.where(np.isfinite(spread), spread, slack)
         inner = (values >= rows.lower + margin) & (values <= rows.upper - margin)
         jacobian = rows.jacobian[inner]
@@ -504,7 +571,7 @@ class _Conditions:
             return _Curvature(None, True, 0)
         if size > DENSE_LIMIT and free.all() and not others.size:
             found = compress(self.linearization, self.costates, self.multipliers.rows)
-            if found is not None and np.isfinite(found.inner.matrix).all():
+            if found is not None:
                 eigenvalue = found.smallest_eigenvalue()
                 largest = float(np.abs(found.inner.matrix).max())
                 return _Curvature(eigenvalue, eigenvalue >= -CURVATURE * largest, size)
@@ -514,7 +581,7 @@ class _Conditions:
             return self._pivots(free, len(others))
         hessian = reduced_hessian(self.linearization, self.costates, self.multipliers.rows)
         if not np.isfinite(hessian).all():
-            return _Curvature(None, None, int(free.sum()))
+            raise FloatingPointError("second derivatives are not finite")
         reduced = hessian if free.all() else hessian[np.ix_(free, free)]
         if others.size:
             basis = null_space(others)
@@ -528,7 +595,7 @@ class _Conditions:
     def _inertia(self) -> _Curvature:
         """Of the KKT matrix with the states kept."""
         of_rows, of_states, of_decisions = self._limits
-        y, scale = self.multipliers, self._gradient_scale(self._first_order)
+        y, scale = self.multipliers, self._gradient_scale(self.first_order)
         rows = [
             limits.is_active
             & (np.isinf(limits.weight) & (limits.low == -limits.high) | (np.abs(part) > 0))
@@ -540,14 +607,14 @@ class _Conditions:
         ]
         decisions = of_decisions.is_active[0] & (np.abs(y.decision_bounds) > KINK_MARGIN * scale)
         found = is_minimum(self.linearization, y, rows, states, decisions)
-        return _Curvature(None, found, int((~decisions).sum()))
+        return _Curvature(None, found, int((~decisions).sum()), TOO_MANY)
 
     def _pivots(self, free: np.ndarray, other_rows: int) -> _Curvature:
         """By the Riccati recursion, where there are too many decisions for their Hessian."""
         stacked = self.staged.members * max(stage.state_size for stage in self.staged.stages)
         directions = int(free.sum()) - other_rows
         if other_rows or stacked > STACKED_LIMIT or not is_separable(self.linearization):
-            return _Curvature(None, None, directions)
+            return _Curvature(None, None, directions, TOO_MANY)
         y = self.multipliers.rows
         if not free.all() or free.size > SIZE_LIMIT:
             positive = is_positive_definite(self.linearization, self.costates, y, free)
@@ -564,9 +631,9 @@ class _Conditions:
             return False
         sizes = Sizes.of(staged)
         stacked = sizes.members * sizes.state
-        machine = Machine.calibrated()
-        recursion = LANCZOS_STEPS * sizes.seconds(Method.RICCATI, machine)
-        return stacked <= STACKED_LIMIT and recursion < sizes.seconds(Method.CONDENSED, machine)
+        # Of a typical machine: what this one is capable of must not change a certificate.
+        recursion = LANCZOS_STEPS * sizes.seconds(Method.RICCATI)
+        return stacked <= STACKED_LIMIT and recursion < sizes.seconds(Method.CONDENSED)
 
 
 def _settled_multipliers(values: StageValues) -> Array:

@@ -18,7 +18,8 @@ import numpy as np
 from scipy.optimize import lsq_linear
 from scipy.sparse import csc_matrix, hstack, identity
 
-from ocp.certificate import Certificate
+from ocp.attempts import Attempts
+from ocp.certificate import NOT_STATIONARY, Certificate
 from ocp.condensing import linearize
 from ocp.diagnosis import not_finite
 from ocp.nlp import Array, NLPResult, Status
@@ -36,12 +37,18 @@ MOST_NAMED = 3
 
 def message(status: Status, certificate: Certificate, tolerance: float = 0.0) -> str:
     """A sentence on the status, with the culprits if there are any beyond the tolerance."""
-    sentence = status.sentence
-    if status is Status.INACCURATE and certificate.is_minimum is None:
-        sentence = "There are too many controls for the second-order conditions to be tested."
+    sentence, untested = status.sentence, dict(certificate.untested)
+    if status is Status.INACCURATE and not certificate.can_be_tested:
+        reason = untested.pop("is_minimum", "")
+        sentence = f"The second-order conditions could not be tested: {reason}."
+    if untested.get("is_minimum") == NOT_STATIONARY:
+        del untested["is_minimum"]  # the status says as much
     culprits = [offender for offender in certificate.worst if offender.size > tolerance]
     if status is Status.INFEASIBLE and culprits:
         sentence += f" Most violated: {', '.join(map(str, culprits[:MOST_NAMED]))}."
+    if status is not Status.INVALID_NUMBER and untested:
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in untested.items())
+        sentence += f" Not tested: {reasons}."
     return sentence
 
 
@@ -53,10 +60,23 @@ def explain(
     tolerance: float,
 ) -> str:
     """A sentence on the status, and for a solve that failed what is wrong and what to do."""
-    staged = shooting.staged
-    parts = [message(status, certificate, tolerance)]
+    sentence = message(status, certificate, tolerance)
     if status in (Status.SOLVED, Status.INTERRUPTED, Status.NOT_A_MINIMUM):
-        return parts[0]
+        return sentence
+    attempts = Attempts()
+    none: list[str] = []
+    parts = attempts.compute(
+        "explanation", lambda: _causes(shooting, result, status, tolerance, attempts), none
+    )
+    reasons = [f"No {part} was found: {reason}." for part, reason in attempts.reasons.items()]
+    return " ".join([sentence, *parts, *reasons])
+
+
+def _causes(
+    shooting: Shooting, result: NLPResult, status: Status, tolerance: float, attempts: Attempts
+) -> list[str]:
+    """Sentences on what is wrong with a solve that failed, and what to do."""
+    staged, parts = shooting.staged, list[str]()
     trajectory = shooting.unpack(result.point)
     culprit = not_finite(linearize(staged, trajectory))
     if culprit is not None:
@@ -70,7 +90,9 @@ def explain(
             "the cost seems to have no minimum; bound them or give them a cost."
         )
     elif status is Status.INFEASIBLE:
-        found = conflict(shooting, result.point, tolerance)
+        found = attempts.compute(
+            "conflict", lambda: conflict(shooting, result.point, tolerance), None
+        )
         if found is not None:
             parts.append(found.sentence)
     rows, free = degrees_of_freedom(staged)
@@ -79,14 +101,14 @@ def explain(
             f"There are too few degrees of freedom: {rows} equality rows for {free} free controls "
             "and parameters; take more intervals, free the end time, or drop constraints."
         )
-    elif status is Status.FAILED and len(parts) == 1:
+    elif status is Status.FAILED and not parts:
         parts.append(
             "Look for states at which the model is singular and bound them away from there, scale "
             "the problem, or start from a better guess."
         )
     elif status in (Status.ITERATION_LIMIT, Status.TIME_LIMIT):
         parts.append("Raise the limit, or start from this solution or from a better guess.")
-    return " ".join(parts)
+    return parts
 
 
 def _has_run_off(staged: StagedProblem, trajectory: Trajectory) -> bool:

@@ -397,7 +397,7 @@ def _certified(
 ) -> tuple[Linearization, Certificate, Status]:
     """The decisions where an optimiser stopped, their certificate and the verdict."""
     linearization = linearize(reduced.staged, reduced.trajectory(result.point))
-    certificate = certify_linearized(linearization)
+    certificate = certify_linearized(linearization, tolerance=tolerance)
     return linearization, certificate, verdict(certificate, result.status, tolerance)
 
 
@@ -417,7 +417,7 @@ def _sharpened(
     for _ in range(RETRIES):
         left = settings.time_limit - (time.perf_counter() - begin)
         loose = status is Status.NOT_A_MINIMUM and certificate.stationarity > sharp
-        if not (status is Status.INACCURATE or loose) or certificate.is_minimum is None:
+        if not (status is Status.INACCURATE or loose) or not certificate.can_be_tested:
             break
         if left <= 0:
             break
@@ -438,7 +438,7 @@ def _judge(
 ) -> tuple[Trajectory, Certificate, Status]:
     """The trajectory where the optimiser stopped, its certificate and the verdict."""
     trajectory = layout.unpack(result.point)
-    certificate = certify(layout.staged, trajectory, layout.multipliers(result))
+    certificate = certify(layout.staged, trajectory, layout.multipliers(result), tolerance)
     return trajectory, certificate, verdict(certificate, result.status, tolerance)
 
 
