@@ -2,99 +2,176 @@
 
     y' = h f(t + theta h, y, u(theta)),    0 <= theta <= 1,    y(0) = x_k,
 
-for all steps of one method at once, each with its own h. Of the adaptive methods: Dormand and
-Prince's DOP853; stiff steps are left to Radau IIA (Hairer, Norsett and Wanner, Solving Ordinary
-Differential Equations I and II).
+for all steps of one method at once, each with its own h. The method is Dormand and Prince's DOP853;
+stiff steps are left to Radau IIA, which is given the sparse derivative of f, one block for every
+member in every step (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I and II).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import casadi as ca
 import numpy as np
+from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
-from scipy.sparse import csc_matrix, hstack, identity, kron, vstack
+from scipy.sparse import csc_matrix
 
 from ocp.path import Model, Steps
+from ocp.problem import OptimalControlProblem
 from ocp.stages import Array
 
 ACCURACY = 1e-12  # relative, of the adaptive integration
 STIFF_ACCURACY = 1e-10  # where every digit costs more steps
 STIFF = 50.0  # a step times the growth of its rate beyond this is stiff
 MOST_EVALUATIONS = 10_000  # of the rate of a batch of steps
-PERTURBATION = 1e-6  # of the state, relative, to see how the rate grows
 
 
-def integrate(group: Steps, model: Model, parameters: Array, sizes: Array) -> tuple[Array, Array]:
-    """States (G, N, n) at the ends of the steps, and running costs (G,) over them."""
+@dataclass(frozen=True, eq=False)
+class RateJacobian:
+    """Derivatives of dynamics and running cost in the state, sparse as they are.
+
+    Args:
+        row, column: (nonzeros,) of the entries; row n is that of the running cost.
+        function: (state, control, parameter, data, time) -> (nonzeros,).
+        data: (N, number of data) of the members.
+    """
+
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
+    function: ca.Function
+    data: Array
+
+    @classmethod
+    def of(cls, problem: OptimalControlProblem) -> RateJacobian:
+        """By CasADi's differentiation."""
+        arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+        matrix = ca.jacobian(ca.vertcat(problem.dynamics, problem.running_cost), problem.state)
+        row, column = matrix.sparsity().get_triplet()
+        nonzeros = ca.reshape(ca.densify(matrix.nz[:]), matrix.nnz(), 1)
+        function = ca.Function("rate_jacobian", arguments, [nonzeros])
+        data: Array = np.asarray(problem.member_data, dtype=float)
+        return cls(np.array(row, dtype=np.intp), np.array(column, dtype=np.intp), function, data)
+
+    def __call__(self, times: Array, states: Array, controls: Array, parameters: Array) -> Array:
+        """(nonzeros, Q, N) at times (Q,), states (Q, N, n), controls (Q, m)."""
+        count, members, n = states.shape
+        columns = count * members
+        values = self.function.map(columns)(
+            states.reshape(columns, n).T,
+            np.repeat(controls, members, axis=0).T,
+            np.tile(parameters[:, None], (1, columns)),
+            np.tile(self.data.T, (1, count)),
+            np.repeat(times, members)[None],
+        )
+        return np.asarray(values.full().reshape(-1, count, members))
+
+
+def integrate(
+    group: Steps, problem: OptimalControlProblem, parameters: Array, sizes: Array
+) -> tuple[Array, Array]:
+    """States (G, N, n) at the ends of the steps, and running costs (G,) over them.
+
+    Not a number where an integration breaks down.
+
+    Args:
+        group: G steps of one method.
+        problem: whose dynamics and running cost they integrate.
+        parameters: p.
+        sizes: (n,) of the components of the state, to measure accuracy in.
+    """
     ends, costs = np.zeros_like(group.before), np.zeros(len(group.before))
-    stiff = _stiffness(group, model, parameters, sizes) > STIFF
+    jacobian = RateJacobian.of(problem)
+    stiff = _stiffness(group, jacobian, parameters, sizes) > STIFF
     for is_stiff in (False, True):
         batch = np.flatnonzero(stiff == is_stiff)
         if not batch.size:
             continue
-        x, cost = _solve(group, model, parameters, sizes, batch, is_stiff=is_stiff)
-        ends[batch], costs[batch] = x, cost
+        system = _System(group, batch, Model(problem), jacobian, parameters, sizes)
+        ends[batch], costs[batch] = system.solved(is_stiff=is_stiff)
     return ends, costs
 
 
-def _stiffness(group: Steps, model: Model, parameters: Array, sizes: Array) -> Array:
+def _stiffness(group: Steps, jacobian: RateJacobian, parameters: Array, sizes: Array) -> Array:
     """Of every step, its length times the growth of the rate with the state."""
-    control = group.controls[:, 0]
-    rate = model(group.start, group.before, control, parameters)[0]
-    growth = np.zeros(len(group.start))
-    for j in range(sizes.size):
-        moved = group.before.copy()
-        moved[:, :, j] += PERTURBATION * sizes[j]
-        after = model(group.start, moved, control, parameters)[0]
-        change = np.abs((after - rate) / sizes).max(axis=(1, 2)) / PERTURBATION
-        growth = np.maximum(growth, change)
-    return np.asarray(group.length * growth)
+    slopes = np.abs(jacobian(group.start, group.before, group.controls[:, 0], parameters))
+    of_rates = jacobian.row < sizes.size
+    i, j = jacobian.row[of_rates], jacobian.column[of_rates]
+    relative = slopes[of_rates] * (sizes[j] / sizes[i])[:, None, None]
+    return np.asarray(group.length * relative.max(axis=(0, 2), initial=0.0))
 
 
-def _solve(
-    group: Steps,
-    model: Model,
-    parameters: Array,
-    sizes: Array,
-    batch: np.ndarray,
-    *,
-    is_stiff: bool,
-) -> tuple[Array, Array]:
-    """All steps of a batch as one system over [0, 1]; the states in units of their sizes."""
-    start, length = group.start[batch], group.length[batch]
-    shape = group.before[batch].shape
-    density = model(start, group.before[batch], group.controls[batch, 0], parameters)[1]
-    cost_size = max(float(np.abs(length * density.sum(axis=1)).max()), np.finfo(float).tiny)
+class _System:
+    """Steps of a batch as one system over [0, 1], the states in units of their sizes.
 
-    def rate(theta: float, y: Array) -> Array:
-        x = y[: -len(batch)].reshape(shape) * sizes
-        control = group.controls_at(batch, np.full(len(batch), theta), within_bounds=False)
-        rates, running = model(start + theta * length, x, control, parameters)
-        scaled = length[:, None, None] * rates / sizes
-        return np.concatenate([scaled.ravel(), length * running.sum(axis=1) / cost_size])
-
-    initial = np.concatenate([(group.before[batch] / sizes).ravel(), np.zeros(len(batch))])
-    pattern = _pattern(shape) if is_stiff else None
-    y = _adaptive(rate, initial, pattern)
-    return y[: -len(batch)].reshape(shape) * sizes, y[-len(batch) :] * cost_size
-
-
-def _pattern(shape: tuple[int, ...]) -> csc_matrix:
-    """Which components of the system depend on which: those of one member in one step, and costs.
-
-    With it, the implicit method needs no more rates for many steps than for one.
+    The state y stacks the states of all steps and members, then a running cost for every step.
     """
-    steps, members, n = shape
-    states = kron(identity(steps * members), np.ones((n, n)))
-    costs = kron(identity(steps), np.ones((1, members * n)))
-    none = csc_matrix((states.shape[0] + steps, steps))
-    return csc_matrix(hstack([vstack([states, costs]), none]))
+
+    def __init__(
+        self,
+        group: Steps,
+        batch: NDArray[np.intp],
+        model: Model,
+        jacobian: RateJacobian,
+        parameters: Array,
+        sizes: Array,
+    ) -> None:
+        self.group, self.batch, self.model, self.slopes = group, batch, model, jacobian
+        self.parameters, self.sizes = parameters, sizes
+        self.start, self.length = group.start[batch], group.length[batch]
+        self.before = group.before[batch]
+        density = model(self.start, self.before, group.controls[batch, 0], parameters)[1]
+        largest = float(np.abs(self.length * density.sum(axis=1)).max())
+        self.cost_size = max(largest, np.finfo(float).tiny)
+
+    def solved(self, *, is_stiff: bool) -> tuple[Array, Array]:
+        """States (G, N, n) and running costs (G,) at the ends of the steps."""
+        count = len(self.batch)
+        initial = np.concatenate([(self.before / self.sizes).ravel(), np.zeros(count)])
+        y = _adaptive(self.rate, initial, self._sparse_jacobian() if is_stiff else None)
+        return y[:-count].reshape(self.before.shape) * self.sizes, y[-count:] * self.cost_size
+
+    def _at(self, theta: float, y: Array) -> tuple[Array, Array, Array, Array]:
+        """Times, states, controls and parameters of all steps."""
+        states = y[: -len(self.batch)].reshape(self.before.shape) * self.sizes
+        fractions = np.full(len(self.batch), theta)
+        controls = self.group.controls_at(self.batch, fractions, within_bounds=False)
+        return self.start + theta * self.length, states, controls, self.parameters
+
+    def rate(self, theta: float, y: Array) -> Array:
+        """Derivative of y, of all steps."""
+        rates, running = self.model(*self._at(theta, y))
+        scaled = self.length[:, None, None] * rates / self.sizes
+        return np.concatenate([scaled.ravel(), self.length * running.sum(axis=1) / self.cost_size])
+
+    def _sparse_jacobian(self) -> Callable[[float, Array], csc_matrix]:
+        """Derivative of the rate in y: a block for every member in every step, and its cost."""
+        steps, members, n = self.before.shape
+        row, column = self.slopes.row, self.slopes.column
+        blocks = np.arange(steps * members).reshape(steps, members) * n
+        of_cost = row == n
+        costs = np.broadcast_to(steps * members * n + np.arange(steps)[:, None], (steps, members))
+        rows = np.where(of_cost[:, None, None], costs, blocks + row[:, None, None])
+        columns = blocks + column[:, None, None]
+        units = np.append(self.sizes, self.cost_size)
+        factor = (self.sizes[column] / units[row])[:, None, None] * self.length[:, None]
+        size = steps * members * n + steps
+        entries = np.arange(rows.size)
+        places = csc_matrix((entries, (rows.ravel(), columns.ravel())), shape=(size, size))
+
+        def jacobian(theta: float, y: Array) -> csc_matrix:
+            values = (self.slopes(*self._at(theta, y)) * factor).ravel()
+            return csc_matrix((values[places.data], places.indices, places.indptr), (size, size))
+
+        return jacobian
 
 
 def _adaptive(
-    rate: Callable[[float, Array], Array], initial: Array, pattern: csc_matrix | None
+    rate: Callable[[float, Array], Array],
+    initial: Array,
+    jacobian: Callable[[float, Array], csc_matrix] | None,
 ) -> Array:
     """The state at 1; not a number where the integration breaks down."""
     left = MOST_EVALUATIONS
@@ -107,9 +184,9 @@ def _adaptive(
         return rate(theta, y)
 
     settings: dict[str, Any] = {"method": "DOP853", "rtol": ACCURACY, "atol": ACCURACY}
-    if pattern is not None:
+    if jacobian is not None:
         accuracy = {"rtol": STIFF_ACCURACY, "atol": STIFF_ACCURACY}
-        settings = {"method": "Radau", "jac_sparsity": pattern, **accuracy}
+        settings = {"method": "Radau", "jac": jacobian, **accuracy}
     with np.errstate(all="ignore"):
         try:
             found = solve_ivp(

@@ -1,6 +1,6 @@
 """How far a solution on a grid is from the differential equation: an independent integration.
 
-Every step is integrated again by SciPy, adaptively and to near rounding, from the step's own first
+Every step is integrated again (`ocp.exact_steps`), to near rounding, from the step's own first
 state with the solution's control as a function of time. What the step missed is its defect
 
     d_k = x(t_{k+1}; x_k) - x_{k+1},    q_k = Int_{step} L dt - what the scheme made of it.
@@ -10,8 +10,7 @@ To first order, the optimum of the same controls with exact steps differs by
     sum_k costate^{k+1} . d_k + q_k.
 
 Source of the idea of weighting defects by costates: Becker and Rannacher, Acta Numerica 10 (2001),
-1-102. Of the adaptive method: Dormand and Prince's DOP853; stiff steps are left to Radau IIA
-(Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I and II).
+1-102.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def estimate_error(path: Path, costates: Array) -> ErrorEstimate:
     sizes = np.abs(np.stack(path.trajectory.states)).max(axis=(0, 1))
     sizes = np.where(sizes > 0, sizes, 1.0)
     for g, group in enumerate(path.groups):
-        ends, costs = integrate(group, model, parameters, sizes)
+        ends, costs = integrate(group, path.problem, parameters, sizes)
         quadrature = np.zeros(len(group.start))
         for i in np.flatnonzero(group.tableau.b):
             time = group.start + group.tableau.c[i] * group.length
