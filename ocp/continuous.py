@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import casadi as ca
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ocp.attempts import Attempts
 from ocp.certificate import Certificate
 from ocp.diagnosis import Offender
 from ocp.discretize import BOUND_ROW, RowBlock, Transcription, embed, extract
 from ocp.expressions import Atom, HorizonExpression, Kind, as_expression, at_end
 from ocp.minimum_condition import MinimumCondition, minimum_condition
+from ocp.nlp import Status
 from ocp.path import Path, member_columns
 from ocp.problem import OptimalControlProblem
 from ocp.reintegration import ErrorEstimate, estimate_error, interpolate_rows
@@ -82,7 +84,23 @@ class ContinuousSolution(Solution):
     @cached_property
     def error(self) -> ErrorEstimate:
         """Defects against an independent adaptive integration."""
-        return estimate_error(self.path, np.stack(self.certificate.costates))
+        attempts = Attempts()
+        found = attempts.compute(
+            "error_estimate",
+            lambda: estimate_error(self.path, np.stack(self.certificate.costates)),
+            None,
+        )
+        if found is None:
+            return ErrorEstimate.none(self.times[:-1], attempts.reasons["error_estimate"])
+        return found
+
+    def changed(self, **fields: Any) -> ContinuousSolution:
+        """The same trajectory with other fields; what is known of its path and error is kept."""
+        found = replace(self, **fields)
+        for name in ("path", "error"):
+            if name in self.__dict__:
+                found.__dict__[name] = self.__dict__[name]
+        return found
 
     @cached_property
     def minimum_condition(self) -> MinimumCondition | None:
@@ -400,6 +418,42 @@ class ContinuousSolution(Solution):
         lines += [f"{name} = {value:.10g}" for name, value in self.parameters.items()]
         errors = [str(part) for part in (self.error, self.minimum_condition) if part is not None]
         return "\n".join([*lines, "; ".join(errors)])
+
+
+def judged_by_its_error(found: ContinuousSolution, tolerance: float) -> ContinuousSolution:
+    """A solution whose error against the differential equation exceeds a tolerance is inaccurate.
+
+    Args:
+        found: of a problem on a grid.
+        tolerance: of the largest relative defect, violation or residual between the nodes.
+
+    Returns:
+        The solution, with its status and message changed if it was solved and is not within the
+        tolerance.
+    """
+    if not found.is_solved or np.isinf(tolerance):
+        return found
+    error = found.error
+    if error.unknown:
+        return found.changed(message=f"{found.message} There is {error}.")
+    if error.is_within(tolerance):
+        return found
+    assert found.transcription is not None
+    relation = float(error.relations.relative.max())
+    advice = "take more intervals, or refine()"
+    if relation > tolerance and not found.transcription.control_per_stage:
+        advice = (
+            "control_per_stage=True makes a relation that holds a control hold at every "
+            f"collocation point; or {advice}"
+        )
+    return found.changed(
+        status=Status.INACCURATE,
+        message=(
+            "The point satisfies the conditions of a minimum on this grid, which is too coarse for "
+            f"the problem in continuous time: its error is {error.discretization:.1e}, beyond the "
+            f"discretization tolerance of {tolerance:g} ({error}). What helps: {advice}."
+        ),
+    )
 
 
 def in_continuous_time(

@@ -19,6 +19,7 @@ import numpy as np
 
 from ocp.path import Path, member_columns
 from ocp.problem import Constraint
+from ocp.relations import is_relation
 from ocp.stages import Array
 
 POINTS = 17  # Chebyshev points at first, for polynomials of degree 9 and functions of them
@@ -59,10 +60,14 @@ def state_violations(path: Path) -> Violations:
 
 
 def mixed_violations(path: Path) -> Violations:
-    """Of hard path constraints with the control in them, and of those of the control alone."""
+    """Of hard inequalities along the path with the control in them, or of the control alone.
+
+    Equations that hold a control are measured by their terms (`ocp.relations`).
+    """
     problem = path.problem
     rows = [c for c in problem.path_constraints if not c.is_soft and _has_control(path, c)]
     rows += [c for c in problem.control_constraints if not c.is_soft]
+    rows = [c for c in rows if not is_relation(problem, c)]
     return _violations(path, rows, within_bounds=True)
 
 

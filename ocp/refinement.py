@@ -26,12 +26,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from ocp.continuous import ContinuousSolution
+from ocp.continuous import ContinuousSolution, judged_by_its_error
 from ocp.discretize import uniform_grid
 from ocp.grid import TimeGrid
 from ocp.guess import Guess
 from ocp.nlp import Status
 from ocp.problem import OptimalControlProblem
+from ocp.remarks import with_remarks
 from ocp.runge_kutta import gauss_legendre
 from ocp.scaling import Scaling
 from ocp.solution import Solution
@@ -175,14 +176,14 @@ def refine(
                 intervals = [piece for i in intervals for piece in i.halves]
                 continue
             why = f"the solve on {len(intervals)} intervals ended {found.status.value}."
-            return Refinement(best or found, tuple(run.rounds), False, why)
+            return run.result(best or found, why)
         before, best, start = best, found, found
         within = (errors <= tolerance).all() and run.total(found) <= tolerance
         if confirmed and before is not None:
             change = abs(found.objective - before.objective) / (_cost_size(found) or 1.0)
             if within and change <= tolerance:
                 why = f"with every interval split, the objective changes by {change:.1e}, relative."
-                return Refinement(found, tuple(run.rounds), True, why)
+                return run.result(found, why, is_met=True)
             intervals = _unsplit(before, found, intervals, errors, tolerance)
             confirmed = False
             continue
@@ -200,7 +201,7 @@ def refine(
         ]
     assert best is not None
     why = f"the largest error was {run.rounds[-1].error:.1e} after {max_rounds} rounds."
-    return Refinement(best, tuple(run.rounds), False, why)
+    return run.result(best, why)
 
 
 @dataclass(eq=False)
@@ -234,7 +235,8 @@ class _Run:
             control_per_stage=True,
             guess=start,
             scaling=self.scaling,
-            options=replace(self.options, time_limit=left),
+            # Errors on the way are what refinement is about; they are judged at its end.
+            options=replace(self.options, time_limit=left, discretization_tolerance=np.inf),
         )
         assert found.transcription is not None
         errors = _errors(found) if found.is_solved else np.full(len(intervals), np.inf)
@@ -252,6 +254,13 @@ class _Run:
         if self.finished is not None:
             self.finished(entry)
         return found, errors
+
+    def result(self, found: ContinuousSolution, reason: str, *, is_met: bool = False) -> Refinement:
+        """The refinement that ends with a solution."""
+        judged = judged_by_its_error(found, self.options.discretization_tolerance)
+        if judged is not found:
+            judged = with_remarks(judged)
+        return Refinement(judged, tuple(self.rounds), is_met, reason)
 
     @staticmethod
     def total(found: ContinuousSolution) -> float:
@@ -295,6 +304,7 @@ def _errors(solution: ContinuousSolution) -> Array:
         np.nan_to_num(error.relative, nan=np.inf),
         np.nan_to_num(missed),
         error.violation,
+        error.relations.relative,
         length * error.mixed_violation,
         length * error.overshoot,
     ]

@@ -15,16 +15,15 @@ Source of the idea of weighting defects by costates: Becker and Rannacher, Acta 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ocp.exact_steps import integrate
 from ocp.inner_extrema import mixed_violations, overshoots, state_violations
 from ocp.path import Model, Path
+from ocp.relations import RelationResiduals, relation_residuals
 from ocp.stages import Array
-
-COARSE = 1e-2  # relative defect or violation that makes a solution one of another problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +40,12 @@ class ErrorEstimate:
         objective: change of the objective to first order that exact steps would make.
         violation: (steps,) largest violation, anywhere in the step, of a hard path constraint or a
             bound of the state alone, relative to the bound, at least 1.
-        mixed_violation: (steps,) the same of constraints with the control in them.
+        mixed_violation: (steps,) the same of inequalities with the control in them; relations are
+            apart.
         overshoot: (steps,) largest excess of the control's polynomial over its bounds, likewise.
         violated: what is violated most, by how much in its own unit, and when; None if nothing is.
+        relations: residuals between the nodes of equalities with a control in them.
+        unknown: why there is no estimate, and all its numbers are NaN; empty if there is one.
     """
 
     times: Array
@@ -56,6 +58,17 @@ class ErrorEstimate:
     mixed_violation: Array
     overshoot: Array
     violated: tuple[str, float, float] | None
+    relations: RelationResiduals = field(default_factory=lambda: RelationResiduals(np.zeros(1)))
+    unknown: str = ""
+
+    @classmethod
+    def none(cls, times: Array, reason: str) -> ErrorEstimate:
+        """No estimate, for a reason, of steps that begin at these times."""
+        nothing = np.full(len(times), np.nan)
+        relations = RelationResiduals(nothing)
+        defects = nothing.reshape(-1, 1, 1)
+        parts = (nothing, nothing, np.nan, nothing, nothing, nothing)
+        return cls(times, nothing, defects, *parts, None, relations, reason)
 
     @property
     def largest(self) -> float:
@@ -63,16 +76,25 @@ class ErrorEstimate:
         return float(self.relative.max())
 
     @property
-    def is_coarse(self) -> bool:
-        """Whether the solution is far from the differential equation, or from its constraints.
+    @property
+    def discretization(self) -> float:
+        """The largest relative defect of a step, violation or residual of a relation inside it.
 
-        What the control violates counts for the share of the horizon in which it does.
+        What the control violates counts for the share of the horizon in which it does. Not a number
+        where a step cannot be integrated, or where there is no estimate.
         """
         shares = self.lengths / self.lengths.sum()
-        of_control = float((shares * self.mixed_violation).max())
-        return not max(self.largest, float(self.violation.max()), of_control) <= COARSE
+        of_control = shares * self.mixed_violation
+        sizes = (self.relative, self.violation, of_control, self.relations.relative)
+        return float(max((float(size.max()) for size in sizes), key=lambda x: (np.isnan(x), x)))
+
+    def is_within(self, tolerance: float) -> bool:
+        """Whether no defect, violation or residual exceeds it; without an estimate none is seen."""
+        return bool(self.unknown) or self.discretization <= tolerance
 
     def __str__(self) -> str:
+        if self.unknown:
+            return f"no error estimate: {self.unknown}"
         worst = int(np.argmax(self.relative))
         words = (
             f"largest relative defect {self.largest:.1e} at t = {self.times[worst]:.4g}; "
@@ -81,6 +103,8 @@ class ErrorEstimate:
         if self.violated is not None:
             name, amount, time = self.violated
             words += f"; between the nodes {name} is violated by {amount:.1e} at t = {time:.4g}"
+        if str(self.relations):
+            words += f"; between the collocation points {self.relations}"
         return words
 
 
@@ -118,6 +142,7 @@ def estimate_error(path: Path, costates: Array) -> ErrorEstimate:
     return ErrorEstimate(
         *(path.starts, np.diff(ends_of_steps, prepend=path.starts[0]), defects, relative, missed),
         *(change, of_state.sizes, of_control.sizes, overshoots(path).sizes, worst),
+        relation_residuals(path),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ocp.blas_threads import threads_for
 from ocp.certificate import Certificate, certify, certify_linearized
 from ocp.condensing import Linearization, adjoint, linearize, reduced_gradient
-from ocp.continuous import ContinuousSolution, in_continuous_time
+from ocp.continuous import ContinuousSolution, in_continuous_time, judged_by_its_error
 from ocp.diagnosis import initial_offenders, not_finite
 from ocp.discretize import Transcription, embed, uniform_grid
 from ocp.explanation import explain, message
@@ -66,6 +66,12 @@ class SolveOptions:
 
     Args:
         tolerance: of the certificate's first-order residuals.
+        discretization_tolerance: of what `solve` finds on its grid against the differential
+            equation, dimensionless: the largest relative defect of a step, violation of a path
+            constraint between the nodes, or residual there of a relation that holds a control.
+            Beyond it the status is INACCURATE; infinite to take the grid as it is. By default
+            1e-2: of the textbook problems of `problems.classic` and `problems.literature` on 50
+            intervals none is beyond 2e-3, of relations held at the nodes alone none below 1e-2.
         max_iterations: limit of the optimiser's iterations; those of a quasi-Newton descent are
             cheap, and a wide network may need thousands.
         time_limit: wall time of the optimiser, s.
@@ -80,6 +86,7 @@ class SolveOptions:
     """
 
     tolerance: float = 1e-8
+    discretization_tolerance: float = 1e-2
     max_iterations: int = 10_000
     time_limit: float = float("inf")
     objective_scale: float | None = None
@@ -91,6 +98,11 @@ class SolveOptions:
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
             raise ValueError(f"the tolerance must be between 0 and 1, got {self.tolerance}.")
+        if not self.discretization_tolerance > 0:
+            raise ValueError(
+                "the discretization tolerance must be positive, or infinite for none, got "
+                f"{self.discretization_tolerance}."
+            )
         if self.max_iterations < 1:
             raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}.")
         if not self.time_limit > 0:
@@ -140,12 +152,18 @@ def solve(
     transcription = Transcription(problem, grid, tableaux, substeps, control_per_stage)
     found = _solve_from(guess, transcription, scaling, options, progress)
     if guess is not None or found.status is not Status.INFEASIBLE or not found.iterations:
-        return found
+        return _judged(found, options)
     for other in other_guesses(problem):
         again = _solve_from(other, transcription, scaling, options, progress)
         if again.is_solved or again.status is Status.INTERRUPTED:
-            return again
-    return replace(found, message=f"{found.message} Other starts ended no better.")
+            return _judged(again, options)
+    found = replace(found, message=f"{found.message} Other starts ended no better.")
+    return _judged(found, options)
+
+
+def _judged(found: ContinuousSolution, options: SolveOptions) -> ContinuousSolution:
+    """With what its error says of its status, and what there is to say of the problem."""
+    return with_remarks(judged_by_its_error(found, options.discretization_tolerance))
 
 
 def _solve_from(
@@ -170,14 +188,7 @@ def _solve_from(
         options = replace(options, objective_scale=1.0 / scaling.cost)
     first = embed(inner, to_scaled(start, scaling))
     solution = solve_staged(inner_transcription.staged(), first, options, progress, warm)
-    found = in_continuous_time(solution, transcription, inner_transcription, scaling)
-    if found.is_solved and found.error.is_coarse:
-        found = replace(
-            found,
-            message=f"{found.message} But the grid is too coarse for the differential equation: "
-            f"{found.error}. Take more intervals, or refine().",
-        )
-    return with_remarks(found)
+    return in_continuous_time(solution, transcription, inner_transcription, scaling)
 
 
 def _start(

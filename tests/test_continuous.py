@@ -27,7 +27,8 @@ from ocp import (
 
 X, V, U, P, T = (ca.SX.sym(name) for name in ("x", "v", "u", "p", "T"))
 PLANE = ca.vertcat(X, V)
-TIGHT = SolveOptions(ipopt={"tol": 1e-13})
+# Duals of the problem on the grid, however coarse that is.
+TIGHT = SolveOptions(ipopt={"tol": 1e-13}, discretization_tolerance=math.inf)
 MASS = {"state": PLANE, "control": U, "dynamics": ca.vertcat(V, U)}
 LINE = {"state": X, "control": U, "dynamics": U}
 
