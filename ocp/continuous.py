@@ -97,7 +97,7 @@ class ContinuousSolution(Solution):
     def changed(self, **fields: Any) -> ContinuousSolution:
         """The same trajectory with other fields; what is known of its path and error is kept."""
         found = replace(self, **fields)
-        for name in ("path", "error"):
+        for name in ("path", "error", "minimum_condition"):
             if name in self.__dict__:
                 found.__dict__[name] = self.__dict__[name]
         return found

@@ -76,7 +76,6 @@ class ErrorEstimate:
         return float(self.relative.max())
 
     @property
-    @property
     def discretization(self) -> float:
         """The largest relative defect of a step, violation or residual of a relation inside it.
 

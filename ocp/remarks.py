@@ -6,8 +6,6 @@ not to be trusted, however small the residuals; and at which kink a solve has fa
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ocp.continuous import ContinuousSolution
@@ -54,7 +52,8 @@ def with_remarks(found: ContinuousSolution) -> ContinuousSolution:
     first = found.message
     if status is not found.status:
         first = CHANGED if status is Status.INACCURATE else status.sentence
-    return replace(found, status=status, message=" ".join([first, *parts, *found.problem.notes]))
+    words = " ".join([first, *parts, *found.problem.notes])
+    return found if words == found.message else found.changed(status=status, message=words)
 
 
 def _is_finite(found: ContinuousSolution) -> bool:

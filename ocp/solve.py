@@ -157,7 +157,7 @@ def solve(
         again = _solve_from(other, transcription, scaling, options, progress)
         if again.is_solved or again.status is Status.INTERRUPTED:
             return _judged(again, options)
-    found = replace(found, message=f"{found.message} Other starts ended no better.")
+    found = found.changed(message=f"{found.message} Other starts ended no better.")
     return _judged(found, options)
 
 

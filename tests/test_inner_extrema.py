@@ -11,6 +11,7 @@ from ocp import (
     RK4,
     Guess,
     OptimalControlProblem,
+    SolveOptions,
     TimeGrid,
     Trajectory,
     along_path,
@@ -99,7 +100,7 @@ def test_a_wall_pierced_between_the_nodes_by_a_percent_is_reported():
         minimize=integral(U**2),
         subject_to=[at_start(X) == 0, at_end(X) == 0, (along_path(X) >= wall).named("wall")],
     )
-    solution = solve(problem, 41)
+    solution = solve(problem, 41, options=SolveOptions(discretization_tolerance=0.1))
     assert solution.is_solved
     times = np.linspace(0, 1, 200_001)
     depth = (np.exp(-(((times - 0.3) / 0.02) ** 2)) - solution.state(times)[:, 0]).max()
