@@ -48,7 +48,7 @@ def seconds(case: Case) -> dict[tuple[int, int], tuple[float, float]]:
             solution = solve_staged(staged, guess, SolveOptions(ipopt=extra))
             cost = solution.objective if solution.is_solved else np.nan
             iterations = solution.iterations or 1
-            found[ordering, permutation] = (solution.solve_seconds / iterations, cost)
+            found[ordering, permutation] = (solution.timings.solve / iterations, cost)
     return found
 
 

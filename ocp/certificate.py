@@ -55,6 +55,7 @@ from ocp.multipliers import KKTMultipliers
 from ocp.reduced_hessian import reduced_hessian
 from ocp.riccati import RiccatiCurvature, is_positive_definite, is_separable
 from ocp.stages import Array, StagedProblem
+from ocp.timings import spent_on
 from ocp.trajectory import Trajectory, decision_bounds
 
 CURVATURE = 1e-9  # negative curvature below this share of the largest is rounding
@@ -137,7 +138,7 @@ def certify(
         tolerance: where dynamics or constraints are beyond it, the second order decides nothing,
             and is not tested if there are more than DENSE_LIMIT decisions.
     """
-    with threads_for(staged.decision_size):
+    with spent_on("certificate"), threads_for(staged.decision_size):
         return certify_linearized(linearize(staged, trajectory), proposal, tolerance)
 
 
@@ -147,6 +148,13 @@ def certify_linearized(
     tolerance: float = np.inf,
 ) -> Certificate:
     """The same for a trajectory along which the stages are linearised already."""
+    with spent_on("certificate"):
+        return _certificate(linearization, proposal, tolerance)
+
+
+def _certificate(
+    linearization: Linearization, proposal: KKTMultipliers | None, tolerance: float
+) -> Certificate:
     culprit = not_finite(linearization)
     if culprit is not None:
         return _invalid(linearization, f"not a finite number: {culprit}")

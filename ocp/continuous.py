@@ -24,6 +24,7 @@ from ocp.reintegration import ErrorEstimate, estimate_error, interpolate_rows
 from ocp.scaling import Scaling, multipliers_in_own_units, to_own_units
 from ocp.solution import Solution
 from ocp.stages import Array
+from ocp.timings import spent_on
 
 
 class Dual(NamedTuple):
@@ -85,11 +86,12 @@ class ContinuousSolution(Solution):
     def error(self) -> ErrorEstimate:
         """Defects against an independent adaptive integration."""
         attempts = Attempts()
-        found = attempts.compute(
-            "error_estimate",
-            lambda: estimate_error(self.path, np.stack(self.certificate.costates)),
-            None,
-        )
+        with spent_on("error_estimate"):
+            found = attempts.compute(
+                "error_estimate",
+                lambda: estimate_error(self.path, np.stack(self.certificate.costates)),
+                None,
+            )
         if found is None:
             return ErrorEstimate.none(self.times[:-1], attempts.reasons["error_estimate"])
         return found
@@ -411,7 +413,8 @@ class ContinuousSolution(Solution):
         lines = [
             f"{self.status.value}: {self.message}",
             f"objective {self.objective:.12g}, horizon {self.horizon:.10g}, "
-            f"{self.iterations} iterations, {self.build_seconds + self.solve_seconds:.2f} s",
+            f"{self.iterations} iterations",
+            str(self.timings),
             f"stationarity {found.stationarity:.1e}, dynamics {found.dynamics:.1e}, "
             f"constraints {found.constraints:.1e}",
         ]

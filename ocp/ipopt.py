@@ -15,6 +15,7 @@ import numpy as np
 from ocp.interrupt import Request, interruptible
 from ocp.linear_solvers import LinearSolver, require_linear_solver
 from ocp.nlp import Array, Iteration, NLPResult, NonlinearProgram, Progress, Status
+from ocp.timings import spent_on
 
 # Return codes of IPOPT (IpReturnCodes_inc.h); "acceptable" is not solved.
 _STATUSES = {
@@ -107,7 +108,8 @@ def minimize(
     settings = _options(program, options, watch)
     if warm is not None:
         settings["ipopt"] = {**WARM_START, **settings["ipopt"]}
-    solver = ca.nlpsol("solver", "ipopt", _oracle(program), settings)
+    with spent_on("build"):
+        solver = ca.nlpsol("solver", "ipopt", _oracle(program), settings)
     built = time.perf_counter()
     with interruptible() as watch.request:
         result = solver(

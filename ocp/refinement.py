@@ -38,6 +38,7 @@ from ocp.scaling import Scaling
 from ocp.solution import Solution
 from ocp.solve import SolveOptions, solve
 from ocp.stages import Array
+from ocp.timings import timed
 from ocp.trajectory import Trajectory
 
 FIRST = 3  # intervals
@@ -163,7 +164,19 @@ def refine(
     if max_rounds < 1:
         raise ValueError(f"max_rounds must be at least 1, got {max_rounds}.")
     run = _Run(problem, tolerance, scaling, options, finished)
-    intervals = _first_intervals(problem, grid, guess)
+    with timed() as watch:
+        found = _refined_by(run, _first_intervals(problem, grid, guess), guess, max_rounds)
+    return replace(found, solution=found.solution.changed(timings=watch.timings()))
+
+
+def _refined_by(
+    run: _Run,
+    intervals: list[_Interval],
+    guess: Guess | Trajectory | Solution | None,
+    max_rounds: int,
+) -> Refinement:
+    """The rounds of `refine`."""
+    tolerance = run.tolerance
     start: Guess | Trajectory | Solution | None = guess
     best: ContinuousSolution | None = None
     confirmed = False  # whether the last round was a confirmation

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ocp.certificate import Certificate
 from ocp.condensing import Linearization
 from ocp.method import Choice
 from ocp.nlp import NLPResult, Status
 from ocp.stages import Array
+from ocp.timings import Timings
 from ocp.trajectory import Trajectory
 
 
@@ -28,10 +29,9 @@ class Solution:
         backend_status: the optimiser's own words.
         certificate: residuals of the optimality conditions.
         iterations: of the optimiser, None if it did not say.
-        build_seconds: wall time from the stages to a program ready to be solved.
-        solve_seconds: wall time of the optimiser and of the certificate.
         result: where the optimiser stopped, for a warm start; None if no optimiser ran.
         method: how it was solved, and why; None if no optimiser ran.
+        timings: wall time of the call that found it, and what it was spent on.
     """
 
     trajectory: Trajectory
@@ -43,10 +43,9 @@ class Solution:
     backend_status: str
     certificate: Certificate
     iterations: int | None
-    build_seconds: float
-    solve_seconds: float
     result: NLPResult | None = None
     method: Choice | None = None
+    timings: Timings = field(default_factory=Timings)
 
     def negated(self) -> Solution:
         """The same solution of the problem with the opposite cost."""

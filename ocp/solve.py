@@ -38,6 +38,7 @@ from ocp.scaling import Scaling, automatic_scaling, scaled, scaled_rows, to_scal
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
 from ocp.stages import Array, StagedProblem
+from ocp.timings import spent_on, timed
 from ocp.trajectory import (
     Trajectory,
     checked_decisions,
@@ -149,21 +150,29 @@ def solve(
     tableaux = (
         (tableau,) * grid.intervals if isinstance(tableau, ButcherTableau) else tuple(tableau)
     )
-    transcription = Transcription(problem, grid, tableaux, substeps, control_per_stage)
-    found = _solve_from(guess, transcription, scaling, options, progress)
-    if guess is not None or found.status is not Status.INFEASIBLE or not found.iterations:
-        return _judged(found, options)
-    for other in other_guesses(problem):
+    with timed() as watch:
+        transcription = Transcription(problem, grid, tableaux, substeps, control_per_stage)
+        found = _solve_from(guess, transcription, scaling, options, progress)
+        if guess is None and found.status is Status.INFEASIBLE and found.iterations:
+            with spent_on("search"):
+                found = _from_other_guesses(found, transcription, scaling, options, progress)
+        found = with_remarks(judged_by_its_error(found, options.discretization_tolerance))
+    return found.changed(timings=watch.timings())
+
+
+def _from_other_guesses(
+    found: ContinuousSolution,
+    transcription: Transcription,
+    scaling: Scaling | None,
+    options: SolveOptions,
+    progress: Progress | None,
+) -> ContinuousSolution:
+    """The first solution from another default guess, or what was found before."""
+    for other in other_guesses(transcription.problem):
         again = _solve_from(other, transcription, scaling, options, progress)
         if again.is_solved or again.status is Status.INTERRUPTED:
-            return _judged(again, options)
-    found = found.changed(message=f"{found.message} Other starts ended no better.")
-    return _judged(found, options)
-
-
-def _judged(found: ContinuousSolution, options: SolveOptions) -> ContinuousSolution:
-    """With what its error says of its status, and what there is to say of the problem."""
-    return with_remarks(judged_by_its_error(found, options.discretization_tolerance))
+            return again
+    return found.changed(message=f"{found.message} Other starts ended no better.")
 
 
 def _solve_from(
@@ -226,8 +235,9 @@ def solve_staged(
     solution as guess also lends its multipliers, as does an earlier result given as `warm`, if
     it is of a problem of the same shape, so that a solved problem is re-solved in a few iterations.
     """
-    with threads_for(staged.decision_size):
-        return _solve_staged(staged, guess, options, progress, warm)
+    with timed() as watch, threads_for(staged.decision_size):
+        found = _solve_staged(staged, guess, options, progress, warm)
+    return replace(found, timings=watch.timings())
 
 
 def _solve_staged(
@@ -237,7 +247,6 @@ def _solve_staged(
     progress: Progress | None,
     warm: NLPResult | None,
 ) -> Solution:
-    begin = time.perf_counter()
     earlier = guess if isinstance(guess, Solution) else None
     if isinstance(guess, Solution):
         warm = guess.result
@@ -251,23 +260,23 @@ def _solve_staged(
     outside = initial_offenders(staged, options.tolerance)
     if outside:
         why = f"The initial state is given outside its bounds: {', '.join(map(str, outside))}."
-        return _refused(linearize(staged, _rolled(staged, guess)), Status.INFEASIBLE, why, begin)
+        return _refused(linearize(staged, _rolled(staged, guess)), Status.INFEASIBLE, why)
     choice = _method(staged, options)
     if choice.method is not Method.SHOOTING:
         if kinks_or_limits(staged) is None:
             given_up = GIVEN_UP
-            solution = _without_states(staged, choice, decisions, options, progress, begin)
+            solution = _without_states(staged, choice, decisions, options, progress)
         else:
             given_up, layout = ASTRAY, ReducedProgram(staged)
             rolled, own = rollout(staged, decisions), warm
             if earlier is not None and not (warm is not None and layout.fits(warm)):
                 own = layout.claimed(rolled, earlier.certificate.multipliers)
-            solution = _by_program(layout, choice, rolled, options, progress, own, begin)
+            solution = _by_program(layout, choice, rolled, options, progress, own)
         if solution.status not in given_up or options.method is not Method.AUTO:
             return solution
         choice = Choice(Method.SHOOTING, f"Multiple shooting, after {choice.method.value} gave up.")
     guess = _rolled(staged, guess)
-    return _by_program(Shooting(staged), choice, guess, options, progress, warm, begin)
+    return _by_program(Shooting(staged), choice, guess, options, progress, warm)
 
 
 def _by_program(
@@ -277,20 +286,18 @@ def _by_program(
     options: SolveOptions,
     progress: Progress | None,
     warm: NLPResult | None,
-    begin: float,
 ) -> Solution:
     """Minimise the nonlinear program of a problem from a guess, and certify where it ended."""
     staged = layout.staged
     at_guess = linearize(staged, guess)
     culprit = not_finite(at_guess)
     if culprit is not None:
-        return _refused(at_guess, Status.INVALID_NUMBER, _at_the_guess(culprit), begin)
+        return _refused(at_guess, Status.INVALID_NUMBER, _at_the_guess(culprit))
     program, start = layout.program, layout.pack(guess)
     shape = (start.size, program.constraint_lower.size)
     if warm is not None and (warm.point.size, warm.multipliers.size) != shape:
         warm = None
     scale = options.objective_scale or objective_scale(at_guess)
-    built = time.perf_counter()
     settings = IpoptOptions(
         tolerance=max(TOLERANCE_RATIO * options.tolerance, SMALLEST_TOLERANCE),
         max_iterations=options.max_iterations,
@@ -315,8 +322,6 @@ def _by_program(
         backend_status=result.backend_status,
         certificate=certificate,
         iterations=result.iterations,
-        build_seconds=built - begin + result.build_seconds,
-        solve_seconds=time.perf_counter() - built - result.build_seconds,
         result=result,
         method=choice,
     )
@@ -336,7 +341,8 @@ def _explained(
 ) -> str:
     """What the status means; where the states were kept, what is wrong and what to do as well."""
     if isinstance(layout, Shooting):
-        return explain(layout, result, certificate, status, tolerance)
+        with spent_on("certificate"):
+            return explain(layout, result, certificate, status, tolerance)
     return message(status, certificate, tolerance)
 
 
@@ -366,7 +372,6 @@ def _without_states(
     start: Array,
     options: SolveOptions,
     progress: Progress | None,
-    begin: float,
 ) -> Solution:
     """Minimise in the decisions alone, and certify where it ended."""
     limits = Limits(
@@ -375,15 +380,18 @@ def _without_states(
         options.time_limit,
     )
     built, reduced = time.perf_counter(), Reduced(staged)
-    result = minimize_reduced(reduced, choice.method, start, limits, progress)
+    with spent_on("solve"):
+        result = minimize_reduced(reduced, choice.method, start, limits, progress)
     if result.status is Status.INVALID_NUMBER:
         at_guess = linearize(staged, rollout(staged, start))
         why = _at_the_guess(not_finite(at_guess))
-        return _refused(at_guess, Status.INVALID_NUMBER, why, begin)
+        return _refused(at_guess, Status.INVALID_NUMBER, why)
     linearization, certificate, status = _certified(reduced, result, options.tolerance)
     if status is Status.NOT_A_MINIMUM:
         limits = replace(limits, time_limit=limits.time_limit - (time.perf_counter() - built))
-        again = minimize_reduced(reduced, choice.method, result.point, limits, progress, leave=True)
+        with spent_on("solve"):
+            start = result.point
+            again = minimize_reduced(reduced, choice.method, start, limits, progress, leave=True)
         result = again.after(result)
         linearization, certificate, status = _certified(reduced, result, options.tolerance)
     return Solution(
@@ -396,8 +404,6 @@ def _without_states(
         backend_status=result.backend_status,
         certificate=certificate,
         iterations=result.iterations,
-        build_seconds=built - begin,
-        solve_seconds=time.perf_counter() - built,
         result=result,
         method=choice,
     )
@@ -422,7 +428,8 @@ def _sharpened(
 ) -> tuple[NLPResult, Trajectory, Certificate, Status]:
     """Minimise, and go on with a magnified cost where that ends short of the certificate."""
     begin = time.perf_counter()
-    result = minimize(options.nlp_solver, layout, start, settings, progress, warm)
+    with spent_on("solve"):
+        result = minimize(options.nlp_solver, layout, start, settings, progress, warm)
     trajectory, certificate, status = _judge(layout, result, options.tolerance)
     sharp = TOLERANCE_RATIO * options.tolerance
     for _ in range(RETRIES):
@@ -436,7 +443,8 @@ def _sharpened(
         settings = replace(
             settings, objective_scale=RETRY_SCALE * settings.objective_scale, time_limit=left
         )
-        again = minimize(options.nlp_solver, layout, result.point, settings, progress, result)
+        with spent_on("solve"):
+            again = minimize(options.nlp_solver, layout, result.point, settings, progress, result)
         found = _judge(layout, again, options.tolerance)
         if found[1].stationarity < certificate.stationarity:
             result = again.after(result)
@@ -467,9 +475,9 @@ def _at_the_guess(culprit: str | None) -> str:
     return f"At the guess: {culprit}; start elsewhere."
 
 
-def _refused(at_guess: Linearization, status: Status, why: str, begin: float) -> Solution:
+def _refused(at_guess: Linearization, status: Status, why: str) -> Solution:
     """Of a guess at which no optimiser can start, or a start that no point can repair."""
-    certificate, seconds = certify_linearized(at_guess), time.perf_counter() - begin
+    certificate = certify_linearized(at_guess)
     return Solution(
         trajectory=at_guess.trajectory,
         costates=certificate.costates[1:],
@@ -480,8 +488,6 @@ def _refused(at_guess: Linearization, status: Status, why: str, begin: float) ->
         backend_status="not run",
         certificate=certificate,
         iterations=0,
-        build_seconds=seconds,
-        solve_seconds=0.0,
     )
 
 

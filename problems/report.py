@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -52,7 +53,8 @@ def report(solution: LearningSolution) -> dict[str, Any]:
     result["method"] = None if choice is None else choice.method.value
     result["method_reason"] = None if choice is None else choice.reason
     result["iterations"] = solution.solution.iterations
-    result["seconds"] = solution.solution.build_seconds + solution.solution.solve_seconds
+    result["seconds"] = solution.timings.total
+    result["timings"] = asdict(solution.timings)
     result["backend_status"] = solution.solution.backend_status
     result["versions"] = versions()
     return result
@@ -108,6 +110,10 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"{'best minimum found':<44}{starts['best_found']} times")
     if "turnpike" in result:
         lines += _turnpike_lines(result["turnpike"])
+    if result.get("timings"):
+        parts = {name: value for name, value in result["timings"].items() if name != "total"}
+        spent = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in parts.items() if v)
+        lines.append(f"{'seconds by part':<44}{spent or '-'}")
     if result.get("method_reason"):
         lines.append(result["method_reason"])
     lines.append(result["message"])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from ocp import EULER, HEUN, MIDPOINT, RK4, Status, Trajectory
 from ocp.storage import load_arrays, save_arrays
+from ocp.timings import Timings
 from problems.datasets import Dataset
 from problems.learning import Array, LearningProblem
 from problems.losses import LOSSES
@@ -208,11 +209,18 @@ def load_solution(path: str | Path, problem: LearningProblem | None = None) -> S
         solution,
         backend_status=str(result.get("backend_status", "")),
         iterations=iterations,
-        solve_seconds=float(result.get("seconds") or 0.0),
+        timings=_timings(result),
     )
     return SavedSolution(
         LearningSolution(problem, solution, width, None), costates, options, result
     )
+
+
+def _timings(result: Mapping[str, Any]) -> Timings:
+    """Of the solve that a file reports; of the total alone where it is of an earlier version."""
+    parts = result.get("timings") or {"total": result.get("seconds") or 0.0}
+    known = {part.name for part in fields(Timings)}
+    return Timings(**{name: float(value) for name, value in parts.items() if name in known})
 
 
 def _problem(arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> LearningProblem:

@@ -47,6 +47,7 @@ from ocp.interrupt import interruptible
 from ocp.nlp import Progress
 from ocp.solution import costs_by_term
 from ocp.solve import verdict
+from ocp.timings import Timings, timed
 from ocp.trajectory import decision_bounds
 from problems.learning import PIN_WEIGHT, Array, LearningProblem
 
@@ -131,7 +132,11 @@ class Start:
         Where the problem has kinks and the controls are near an optimum, the exact problem and then
         a little smoothing are tried first, since much of it may lead to another branch.
         """
-        begin = time.perf_counter()
+        with timed() as watch:
+            found = self._from_guess(decisions, is_near)
+        return replace(found, solution=replace(found.solution, timings=watch.timings()))
+
+    def _from_guess(self, decisions: Array, is_near: bool) -> SmoothedSolution:
         if self.is_smooth:
             rungs = [SmoothedSolution(self._solve(0.0, decisions), 0.0)]
         else:
@@ -145,14 +150,11 @@ class Start:
             rungs.append(self._sharper(rungs[-1]))
             found = self._on_exact_network(rungs)
         runs = [rung.solution for rung in rungs]
-        build = sum(run.build_seconds for run in runs)
         solution = replace(
             found.solution,
             backend_status=runs[-1].backend_status,
             method=runs[-1].method,
             iterations=sum(run.iterations or 0 for run in runs),
-            build_seconds=build,
-            solve_seconds=time.perf_counter() - begin - build,
         )
         return replace(found, solution=solution)
 
@@ -290,15 +292,16 @@ class Start:
         that is the same for many problems, such as the interpolant of a distance loss, is so found
         whatever other minima are near.
         """
-        begin = time.perf_counter()
+        with timed() as watch:
+            found = self._follow(decisions)
+        return replace(found, solution=replace(found.solution, timings=watch.timings()))
+
+    def _follow(self, decisions: Array) -> SmoothedSolution:
         point = rollout(self.exact, decisions)
         if all(np.isfinite(state).all() for state in point.states):
             found = assess(self.exact, point, 0.0, self.options.tolerance, pinned=self.pinned)
             if found.is_solved:
-                seconds = time.perf_counter() - begin
-                found = replace(
-                    found, backend_status="not run", iterations=0, solve_seconds=seconds
-                )
+                found = replace(found, backend_status="not run", iterations=0)
                 return SmoothedSolution(found, 0.0)
         return self.from_guess(decisions, is_near=True)
 
@@ -388,8 +391,6 @@ def assess(
         backend_status="",
         certificate=certificate,
         iterations=None,
-        build_seconds=0.0,
-        solve_seconds=0.0,
     )
 
 
@@ -552,7 +553,21 @@ class LearningSolution:
     @cached_property
     def refined_error(self) -> float:
         """E(x(T)) after fine re-integration of the same control."""
-        return self.problem.refined_error(self.trajectory)
+        return self._timed_refined_error[0]
+
+    @cached_property
+    def _timed_refined_error(self) -> tuple[float, float]:
+        """With the seconds that it took."""
+        begin = time.perf_counter()
+        error = self.problem.refined_error(self.trajectory)
+        return error, time.perf_counter() - begin
+
+    @property
+    def timings(self) -> Timings:
+        """Of all that led to the solution and its report; of a loaded one, what its file says."""
+        if self.starts is None:
+            return self.solution.timings
+        return self.solution.timings.plus("error_estimate", self._timed_refined_error[1])
 
     def propagate(self, inputs: ArrayLike) -> Array:
         """States (K+1, P, D) of new inputs (P, d0)."""
@@ -603,6 +618,7 @@ def train(
     least = 0 if guesses else 1
     if starts < least:
         raise ValueError(f"starts must be at least {least}, got {starts}.")
+    begin = time.perf_counter()
     run = Start(
         exact=problem.staged,
         is_smooth=problem.is_smooth,
@@ -629,7 +645,10 @@ def train(
         is_complete = len(found.solutions) == len(guesses) + starts and not request.is_pending
         found = MultiStart(found.solutions, is_complete)
     best = found.best
-    return LearningSolution(problem, best.solution, best.smoothing, found)
+    rest = time.perf_counter() - begin - best.solution.timings.total
+    part = "search" if len(found.solutions) > 1 else "build"
+    solution = replace(best.solution, timings=best.solution.timings.plus(part, rest))
+    return LearningSolution(problem, solution, best.smoothing, found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,7 @@ def compare(capsys, monkeypatch, tmp_path):
 def without_seconds(value):
     """The same JSON without wall times, which no two runs share."""
     if isinstance(value, dict):
-        return {k: without_seconds(v) for k, v in value.items() if k != "seconds"}
+        return {k: without_seconds(v) for k, v in value.items() if k not in ("seconds", "timings")}
     return [without_seconds(v) for v in value] if isinstance(value, list) else value
 
 
