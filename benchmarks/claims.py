@@ -58,9 +58,7 @@ def relative(value: float, classic: ClassicProblem) -> float:
 
 def claim(solution: ContinuousSolution, classic: ClassicProblem) -> float:
     """What a solution says that its steps and its control's grid cost, relative."""
-    condition = solution.minimum_condition
-    grid = 0.0 if condition is None else condition.total
-    return relative(abs(solution.error.objective) + grid, classic)
+    return relative(abs(solution.error.objective) + solution.minimum_condition.total, classic)
 
 
 def run(classic: ClassicProblem) -> tuple[tuple, bool]:

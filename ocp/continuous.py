@@ -105,13 +105,24 @@ class ContinuousSolution(Solution):
         return found
 
     @cached_property
-    def minimum_condition(self) -> MinimumCondition | None:
-        """What a control free at every time would gain; None where that cannot be told."""
+    def minimum_condition(self) -> MinimumCondition:
+        """What a control free at every time would gain."""
         assert self.transcription is not None
+        attempts, transcription = Attempts(), self.transcription
         sign = -1.0 if self.problem.maximize else 1.0
-        costates = sign * np.stack(self.certificate.costates)
         blocks = ((k, block, sign * y) for k, block, y in self._blocks())
-        return minimum_condition(self.path, self.transcription, costates, blocks)
+        with spent_on("error_estimate"):
+            found = attempts.compute(
+                "minimum_condition",
+                lambda: minimum_condition(
+                    self.path, transcription, sign * np.stack(self.certificate.costates), blocks
+                ),
+                None,
+            )
+        if found is None:
+            reason = attempts.reasons["minimum_condition"]
+            return MinimumCondition.none(len(self.path.order), self.times.size, reason)
+        return found
 
     def state(self, times: ArrayLike | None = None) -> Array:
         """(Q, n) for one member, (Q, N, n) for several; at the nodes by default."""
@@ -419,8 +430,7 @@ class ContinuousSolution(Solution):
             f"constraints {found.constraints:.1e}",
         ]
         lines += [f"{name} = {value:.10g}" for name, value in self.parameters.items()]
-        errors = [str(part) for part in (self.error, self.minimum_condition) if part is not None]
-        return "\n".join([*lines, "; ".join(errors)])
+        return "\n".join([*lines, f"{self.error}; {self.minimum_condition}"])
 
 
 def judged_by_its_error(found: ContinuousSolution, tolerance: float) -> ContinuousSolution:

@@ -55,10 +55,17 @@ class MinimumCondition:
     Args:
         excess: (steps,) e_k, in units of the cost, in the order of time.
         junctions: (K+1,) g_k, likewise, of the nodes.
+        unknown: why the excess is not known, and NaN; empty if it is.
     """
 
     excess: Array
     junctions: Array
+    unknown: str = ""
+
+    @classmethod
+    def none(cls, steps: int, nodes: int, reason: str) -> MinimumCondition:
+        """Nothing is known, for a reason."""
+        return cls(np.full(steps, np.nan), np.full(nodes, np.nan), reason)
 
     @property
     def total(self) -> float:
@@ -66,6 +73,8 @@ class MinimumCondition:
         return float(self.excess.sum())
 
     def __str__(self) -> str:
+        if self.unknown:
+            return f"what the grid of the control costs is not known: {self.unknown}"
         return f"the grid of the control costs about {self.total:.1e}"
 
 
@@ -74,7 +83,7 @@ def minimum_condition(
     transcription: Transcription,
     costates: Array,
     multipliers: Iterable[tuple[int, RowBlock, Array]],
-) -> MinimumCondition | None:
+) -> MinimumCondition:
     """Look for better controls at points between the stages.
 
     Args:
@@ -84,19 +93,21 @@ def minimum_condition(
         multipliers: of all rows with their interval, each (N, rows), likewise.
 
     Returns:
-        None where the condition does not hold pointwise, because the derivative of the control has
-        a cost, or where looking would take too many evaluations.
+        An unknown one where the condition does not hold pointwise, because the derivative of the
+        control has a cost, or where looking would take too many evaluations.
     """
     problem = transcription.problem
     n, m = problem.state.numel(), problem.control.numel()
     candidates = 2**CORNERS + max(tableau.stages for tableau in transcription.tableaux)
     size = len(path.order) * POINTS * problem.members * (n * candidates + m**2)
-    if problem.control_rate_weight > 0 or size > MOST_EVALUATIONS:
-        return None
+    nodes, steps = transcription.grid.intervals + 1, len(path.order)
+    if problem.control_rate_weight > 0:
+        return MinimumCondition.none(steps, nodes, "the derivative of the control has a cost")
+    if size > MOST_EVALUATIONS:
+        return MinimumCondition.none(steps, nodes, f"it would take {size:.1e} numbers")
     blocks = list(multipliers)
     if not problem.control.numel():
-        none = np.zeros(transcription.grid.intervals + 1)
-        return MinimumCondition(np.zeros(len(path.order)), none)
+        return MinimumCondition(np.zeros(steps), np.zeros(nodes))
     theta, weights = np.polynomial.legendre.leggauss(POINTS)
     theta, weights = (theta + 1) / 2, weights / 2
     hamiltonian = _Hamiltonian(problem, -1.0 if problem.maximize else 1.0)
@@ -104,16 +115,16 @@ def minimum_condition(
     excess = np.zeros(len(path.order))
     for g, group in enumerate(path.groups):
         count = len(group.start)
-        steps = np.repeat(np.arange(count), POINTS)
+        own = np.repeat(np.arange(count), POINTS)
         fractions = np.tile(theta, count)
         point = _Point(
-            group.start[steps] + fractions * group.length[steps],
-            group.states(steps, fractions),
-            adjoint.groups[g](steps, fractions),
+            group.start[own] + fractions * group.length[own],
+            group.states(own, fractions),
+            adjoint.groups[g](own, fractions),
             path.trajectory.parameters,
         )
-        control = group.controls_at(steps, fractions)
-        gain = hamiltonian.gain(point, control, _candidates(group, steps, problem))
+        control = group.controls_at(own, fractions)
+        gain = hamiltonian.gain(point, control, _candidates(group, own, problem))
         of_step = (gain.reshape(count, POINTS) @ weights) * group.length
         mine = np.flatnonzero(path.order[:, 0] == g)
         excess[mine] = of_step[path.order[mine, 1]]
@@ -136,6 +147,8 @@ def _junctions(
     """
     grid, substeps, problem = transcription.grid, transcription.substeps, transcription.problem
     nodes = np.arange(1, grid.intervals)
+    if not nodes.size:
+        return np.zeros(2)
     times = path.trajectory.times
     assert times is not None
     parameters = path.trajectory.parameters

@@ -279,7 +279,7 @@ class _Run:
     def total(found: ContinuousSolution) -> float:
         """What better controls would save of the cost, over the whole horizon."""
         condition = found.minimum_condition
-        if condition is None:
+        if condition.unknown:
             return 0.0
         gain = condition.total + float(condition.junctions.sum())
         return gain / (_cost_size(found) or 1.0)
@@ -321,7 +321,7 @@ def _errors(solution: ContinuousSolution) -> Array:
         length * error.mixed_violation,
         length * error.overshoot,
     ]
-    if condition is not None:
+    if not condition.unknown:
         at_nodes = condition.junctions / size
         parts += [condition.excess / size, at_nodes[:-1], at_nodes[1:]]
     return np.asarray(np.maximum.reduce(parts))

@@ -118,7 +118,10 @@ def estimate_error(path: Path, costates: Array) -> ErrorEstimate:
     steps = len(path.order)
     members, n = path.trajectory.states[0].shape
     defects, missed = np.zeros((steps, members, n)), np.zeros(steps)
+    # At the nodes alone a component may be zero that is not so in between.
     sizes = np.abs(np.stack(path.trajectory.states)).max(axis=(0, 1))
+    for group in path.groups:
+        sizes = np.fmax(sizes, np.abs(group.after).max(axis=(0, 1)))
     sizes = np.where(sizes > 0, sizes, 1.0)
     for g, group in enumerate(path.groups):
         ends, costs = integrate(group, path.problem, parameters, sizes)

@@ -182,8 +182,20 @@ def test_a_cost_of_the_derivative_leaves_no_condition_at_single_times():
     )
     solution = solve(problem, 5)
     assert solution.is_solved
-    assert solution.minimum_condition is None
-    assert "grid of the control" not in str(solution)
+    assert "derivative of the control" in solution.minimum_condition.unknown
+    assert math.isnan(solution.minimum_condition.total)
+    assert "grid of the control costs is not known" in str(solution)
+
+
+def test_a_failure_of_the_condition_leaves_the_solution_as_it_is(monkeypatch):
+    def fail(*arguments):
+        raise np.linalg.LinAlgError("singular matrix")
+
+    monkeypatch.setattr("ocp.continuous.minimum_condition", fail)
+    solution = solve(double_integrator().problem, 5)
+    assert solution.is_solved
+    assert "singular matrix" in solution.minimum_condition.unknown
+    assert "singular matrix" in str(solution)
 
 
 def test_where_the_state_rests_on_its_bound_nothing_is_lost():
