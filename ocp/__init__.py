@@ -3,6 +3,7 @@
 from ocp.certificate import Certificate, certify
 from ocp.continuation import MultiStart, multi_start
 from ocp.continuous import ContinuousSolution, Dual
+from ocp.convex import absolute, largest, norm
 from ocp.discretize import discretize
 from ocp.expressions import along_path, at, at_end, at_start, integral
 from ocp.grid import TimeGrid
@@ -70,6 +71,7 @@ __all__ = [
     "Status",
     "TimeGrid",
     "Trajectory",
+    "absolute",
     "along_path",
     "at",
     "at_end",
@@ -79,7 +81,9 @@ __all__ = [
     "discretize",
     "gauss_legendre",
     "integral",
+    "largest",
     "multi_start",
+    "norm",
     "pose",
     "radau_iia",
     "random_guess",

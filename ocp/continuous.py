@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import casadi as ca
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
 
 from ocp.attempts import Attempts
 from ocp.certificate import Certificate
@@ -25,6 +26,9 @@ from ocp.scaling import Scaling, multipliers_in_own_units, to_own_units
 from ocp.solution import Solution
 from ocp.stages import Array
 from ocp.timings import spent_on
+
+SEARCHED = 17  # points of an interval at which a largest value is looked for
+BEFORE_THE_END = 1 - 1e-9  # of an interval, where its own control still holds
 
 
 class Dual(NamedTuple):
@@ -73,7 +77,8 @@ class ContinuousSolution(Solution):
     @property
     def parameters(self) -> dict[str, float]:
         """Values of the parameters, by name."""
-        names, values = self.problem.parameter_names, self.trajectory.parameters
+        count = self.problem.parameter.numel() - self.problem.slack_parameters
+        names, values = self.problem.parameter_names[:count], self.trajectory.parameters[:count]
         return dict(zip(names, values.tolist(), strict=True))
 
     @cached_property
@@ -131,7 +136,8 @@ class ContinuousSolution(Solution):
 
     def control(self, times: ArrayLike | None = None) -> Array:
         """(Q, m); at the nodes by default, at a jump from the right."""
-        return self.path.control(self.times if times is None else times)
+        values = self.path.control(self.times if times is None else times)
+        return values[:, : values.shape[1] - self.problem.slacks.numel()]
 
     def costate(
         self, component: str | ca.SX | None = None, times: ArrayLike | None = None
@@ -187,10 +193,12 @@ class ContinuousSolution(Solution):
         where = self.times if times is None else np.atleast_1d(np.asarray(times, dtype=float))
         if not isinstance(expression, HorizonExpression):
             column = ca.vec(as_expression("the sample", expression))
-            values = self._evaluate(column, where, self.path.state(where), self.control(where))
+            values = self._evaluate_at(column, where)
         elif expression.is_path:
             columns = [
-                self._evaluate(a.expression, where, self.path.state(where), self.control(where))
+                self._evaluate(
+                    a.expression, where, self.path.state(where), self.path.control(where)
+                )
                 for a in expression.atoms
             ]
             symbols = [atom.symbol for atom in expression.atoms]
@@ -237,15 +245,40 @@ class ContinuousSolution(Solution):
             )
         return at_end(expression)
 
-    def _atom(self, atom: Atom) -> Array:
+    def _atom(self, atom: Atom) -> Array | float:
+        if atom.of is not None:
+            return self._largest(atom.of)
         if atom.kind is Kind.INTEGRAL:
             times, weights, states, controls = self.path.quadrature()
             values = self._evaluate(atom.expression, times, states, controls)
             return np.asarray(np.einsum("q,qir->r", weights, values))
         place = {Kind.START: self.times[0], Kind.END: self.times[-1], Kind.POINT: atom.time}
         where = np.array([place[atom.kind]], dtype=float)
-        values = self._evaluate(atom.expression, where, self.path.state(where), self.control(where))
+        values = self._evaluate_at(atom.expression, where)
         return np.asarray(values[0].sum(axis=0))
+
+    def _largest(self, of: HorizonExpression) -> float:
+        """The largest component, over the whole path if it is one, between the nodes as well."""
+        if not of.is_path:
+            return float(np.max(self.value(of)))
+
+        def highest(times: Array) -> Array:
+            return self.sample(of, times).reshape(times.size, -1).max(axis=1)
+
+        fractions = np.linspace(0.0, BEFORE_THE_END, SEARCHED)
+        lengths = np.diff(self.times)[:, None]
+        times = np.append((self.times[:-1, None] + fractions * lengths).ravel(), self.times[-1])
+        values = highest(times)
+        k = int(np.argmax(values))
+        around = (times[max(k - 1, 0)], times[min(k + 1, times.size - 1)])
+        peak = minimize_scalar(
+            lambda t: -float(highest(np.array([t]))[0]), bounds=around, method="bounded"
+        )
+        return max(float(values[k]), -float(peak.fun))
+
+    def _evaluate_at(self, expression: ca.SX, times: Array) -> Array:
+        """(Q, N, rows) at times (Q,) of the solution."""
+        return self._evaluate(expression, times, self.path.state(times), self.path.control(times))
 
     def _evaluate(self, expression: ca.SX, times: Array, states: Array, controls: Array) -> Array:
         """(Q, N, rows) at times (Q,), states (Q, N, n) and controls (Q, m)."""
@@ -326,8 +359,10 @@ class ContinuousSolution(Solution):
                 inner.setdefault(key, []).append((block.time, y))
             else:
                 first.setdefault(key, len(times))
+                # Rows of a soft constraint carry the unit of time themselves.
+                per_time = 1.0 if block.constraint.is_soft else unit
                 times.append(block.time)
-                values.append(y / (1.0 if block.share is None else block.share * unit))
+                values.append(y / (1.0 if block.share is None else block.share * per_time))
         if not times:
             return None
         stacked = np.stack(values)

@@ -168,8 +168,20 @@ class Transcription:
             raise ValueError(
                 "a penalty on the control's derivative needs one control per interval."
             )
-        if problem.has_free_horizon and any(c.is_soft for c in problem.path_constraints):
-            raise ValueError("soft path constraints need a fixed horizon; add them to the cost.")
+        soft = [c for c in (*problem.path_constraints, *problem.control_constraints) if c.is_soft]
+        bounds = np.concatenate([np.zeros(0), *(np.ravel([c.lower, c.upper]) for c in soft)])
+        if problem.has_free_horizon and (bounds[np.isfinite(bounds)] != 0.0).any():
+            raise ValueError(
+                "soft path constraints need a fixed horizon, or bounds of zero: subtract the bound "
+                "from the expression."
+            )
+        of_state = ca.vertcat(problem.state, problem.time)
+        if not self.control_per_stage and ca.depends_on(ca.sum1(problem.slacks), of_state):
+            names = problem.control_names[-problem.slacks.numel() :]
+            raise ValueError(
+                f"{', '.join(names)} in an integral, along a state or the time, varies within an "
+                "interval; solve with control_per_stage=True."
+            )
         for point in problem.interior_points:
             if not self._matches(point).any():
                 raise ValueError(
@@ -509,7 +521,7 @@ class Transcription:
                     along.append(mixed_rows(*there))
                 if tableau.b[i] != 0.0:
                     cost += float(tableau.b[i]) * step * density
-                    along.append(soft_rows(*there))
+                    along.append(self._scale * soft_rows(*there))
             if not tableau.is_explicit:
                 for i, point in enumerate(values):
                     equations.append(combine(state, step, tableau.a[i], rates) - point)
@@ -577,7 +589,10 @@ class Transcription:
         problem = self.problem
         p, _, _, c = self._symbols()
         own = p[: problem.parameter.numel()]
-        expressions = [constraint.expression for constraint in problem.control_constraints]
+        expressions = [
+            constraint.expression * (self._scale if constraint.is_soft else 1.0)
+            for constraint in problem.control_constraints
+        ]
         model = ca.Function(
             "control",
             [problem.control, problem.parameter, problem.time],

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LONGEST_NAME = 40  # characters of an expression that a person would type as its name
+MARK = "copysign("  # how CasADi writes what `ocp.convex` marks
 LONGEST_TEXT = 200  # characters of an expression that is written out at all
 VECTOR_COMPONENT = re.compile(r"^(.*)_(\d+)$")  # how CasADi names the components of a vector
 
@@ -58,6 +59,7 @@ class Kind(Enum):
     END = "at_end"
     POINT = "at"
     PATH = "along_path"
+    LARGEST = "largest"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +71,14 @@ class Atom:
         expression: of the problem's symbols.
         symbol: what stands for its value in a `HorizonExpression`.
         time: of a point inside the horizon, None otherwise.
+        of: the value over the horizon whose largest component it is, None for other kinds.
     """
 
     kind: Kind
     expression: ca.SX
     symbol: ca.SX
     time: float | None = None
+    of: HorizonExpression | None = None
 
     @property
     def place(self) -> str:
@@ -82,6 +86,8 @@ class Atom:
         return self.kind.value if self.time is None else f"at({self.time:g})"
 
     def __str__(self) -> str:
+        if self.of is not None:
+            return f"{self.kind.value}({self.of})"
         arguments = written(self.expression)
         if self.time is not None:
             arguments = f"{self.time:g}, {arguments}"
@@ -157,7 +163,8 @@ class HorizonExpression:
                     f"integral(...) is combined with {other}; write at_end({other}) for a "
                     "parameter."
                 )
-            return _atom(atom.kind, other, atom.time)
+            kind = Kind.END if atom.kind is Kind.LARGEST else atom.kind
+            return take(kind, other, atom.time)
         return HorizonExpression(as_expression(f"what is combined with {self}", other), ())
 
     def __add__(self, other: object) -> HorizonExpression:
@@ -231,7 +238,7 @@ class HorizonExpression:
             rows.insert(0, self)
             ends.insert(0, np.stack(bounds))
         low, high = np.hstack(ends)
-        return Condition(_stacked(rows), low, high, _short_name(self))
+        return Condition(stacked(rows), low, high, _short_name(self))
 
     def _checked(self, limit: object) -> NDArray[np.float64]:
         """Numbers to compare with, one for each component.
@@ -332,7 +339,8 @@ def _is_symbolic(value: object) -> bool:
     )
 
 
-def _stacked(rows: Sequence[HorizonExpression]) -> HorizonExpression:
+def stacked(rows: Sequence[HorizonExpression]) -> HorizonExpression:
+    """Values over the horizon as one column."""
     atoms = {id(atom): atom for row in rows for atom in row.atoms}
     values = ca.vertcat(*[ca.vec(row.value) for row in rows])
     return HorizonExpression(values, tuple(atoms.values()))
@@ -371,7 +379,8 @@ def as_expression(name: str, value: object) -> ca.SX:
         ) from error
 
 
-def _atom(kind: Kind, expression: object, time: float | None = None) -> HorizonExpression:
+def take(kind: Kind, expression: object, time: float | None = None) -> HorizonExpression:
+    """An expression of the problem's symbols, taken in one way."""
     column = ca.vec(as_expression(f"{kind.value}(...)", expression))
     symbol = ca.SX.sym(kind.value, column.numel())
     return HorizonExpression(symbol, (Atom(kind, column, symbol, time),))
@@ -379,17 +388,17 @@ def _atom(kind: Kind, expression: object, time: float | None = None) -> HorizonE
 
 def integral(expression: ca.SX) -> HorizonExpression:
     """Int_0^T expression dt, by the scheme's own quadrature."""
-    return _atom(Kind.INTEGRAL, expression)
+    return take(Kind.INTEGRAL, expression)
 
 
 def at_start(expression: ca.SX) -> HorizonExpression:
     """The expression at the start of the horizon."""
-    return _atom(Kind.START, expression)
+    return take(Kind.START, expression)
 
 
 def at_end(expression: ca.SX) -> HorizonExpression:
     """The expression at the end of the horizon."""
-    return _atom(Kind.END, expression)
+    return take(Kind.END, expression)
 
 
 def at(time: float, expression: ca.SX) -> HorizonExpression:
@@ -402,12 +411,12 @@ def at(time: float, expression: ca.SX) -> HorizonExpression:
         raise ValueError(
             f"at({time}, ...) needs a number as its time; use at_start or at_end at a free end."
         )
-    return _atom(Kind.POINT, expression, float(time))
+    return take(Kind.POINT, expression, float(time))
 
 
 def along_path(expression: ca.SX) -> HorizonExpression:
     """The expression as a function of time."""
-    return _atom(Kind.PATH, expression)
+    return take(Kind.PATH, expression)
 
 
 def symbols_of(expressions: Iterable[ca.SX]) -> list[ca.SX]:
@@ -427,7 +436,7 @@ def written(expression: ca.SX) -> str:
     """
     column = ca.SX(expression)
     symbols = ca.symvar(column)
-    if "@" not in str(column) or not symbols:
+    if not ("@" in str(column) or MARK in str(column)) or not symbols:
         return str(column)
     function = ca.Function("e", [ca.vertcat(*symbols)], [column])
     work: dict[int, str] = {}
@@ -445,6 +454,8 @@ def written(expression: ca.SX) -> str:
             operands = [ca.SX.sym(work[place]) for place in places]
             build = ca.SX.unary if len(operands) == 1 else ca.SX.binary
             text = str(build(operation, *operands))
+            if text.startswith(MARK) and work[places[-1]] == "1":
+                text = work[places[0]].replace("fabs", "absolute", 1)
         if len(text) > LONGEST_TEXT:
             return str(column)
         work[function.instruction_output(k)[0]] = text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import casadi as ca
@@ -16,6 +16,7 @@ from ocp.trajectory import Trajectory
 
 FAR = 30.0  # an end time within this factor of 1 is guessed to be 1
 TRIED = 20  # controls, to estimate how fast the state can move
+ROOM = 0.1  # of the size of |e|, by which what bounds it is guessed larger, to be inside
 LONGER = 8.0  # factor on the parameters, a free end time among them, of another guess
 Values = ArrayLike | Callable[[float], ArrayLike]
 
@@ -72,15 +73,20 @@ class Guess:
 
         controls, inner = [], []
         n, m = problem.state.numel(), problem.control.numel()
-        default = _inside(problem.control_bounds, 0.0)
+        default = _inside(problem.control_bounds, 0.0)[: m - problem.slacks.numel()]
         control = default if self.control is None else self.control
         state = self.state
+        has_slacks = not problem.slacks.numel() or (
+            self.control is not None and _width(self.control, first) == m
+        )
         for k, (node, step) in enumerate(zip(grid.nodes[:-1], grid.steps, strict=True)):
             times = transcription.stage_points(k)[0]
             points = (times - grid.nodes[0]) / grid.horizon
             middle = np.array([(node + step / 2 - grid.nodes[0]) / grid.horizon])
             where = points if transcription.control_per_stage else middle
-            values = sample("control", control, where, m)
+            own = m if has_slacks else m - problem.slacks.numel()
+            values = sample("control", control, where, own)
+            values = np.hstack([values, np.zeros((len(values), m - own))])
             controls.append(self._with_noise(generator, values, problem.control_bounds).ravel())
             inner.append(points[:0] if transcription.tableaux[k].is_explicit else points)
         if state is None:
@@ -90,7 +96,7 @@ class Guess:
 
             def sample_states(where: Array) -> list[Array]:
                 """Of every member; integrals that pose the problem keep their own lines."""
-                width = n if _width(state) == n else n - problem.integrals
+                width = n if _width(state, first) == n else n - problem.integrals
                 own = sample("state", state, where, width)
                 lines = [boundary_lines(problem, fraction) for fraction in where]
                 return [
@@ -102,6 +108,8 @@ class Guess:
             states[0] = _start(problem, states[0])
             locals_ = [sample_states(points) for points in inner]
         flat = [np.hstack([np.zeros((problem.members, 0)), *values]) for values in locals_]
+        if not has_slacks:
+            controls = _with_slacks(problem, states, controls, parameters, first + span * fractions)
         has_locals = any(values.shape[1] for values in flat)
         flat.append(np.zeros((problem.members, 0)))
         trajectory = Trajectory(
@@ -120,6 +128,9 @@ class Guess:
         if isinstance(self.parameter, Mapping):
             return self._by_name(problem, self.parameter)
         values = np.atleast_1d(np.asarray(self.parameter, dtype=float))
+        own = size - problem.slack_parameters
+        if values.shape == (own,):
+            values = np.concatenate([values, default_parameters(problem)[own:]])
         if values.shape != (size,) or not np.isfinite(values).all():
             names = ", ".join(problem.parameter_names)
             raise ValueError(
@@ -240,9 +251,38 @@ def terminal_values(problem: OptimalControlProblem) -> Array:
     return values
 
 
-def _width(values: Values) -> int:
-    """Number of components that values of any form have."""
-    sample = values(0.0) if callable(values) else values
+def _with_slacks(
+    problem: OptimalControlProblem,
+    states: Sequence[Array],
+    controls: Sequence[Array],
+    parameters: Array,
+    times: Array,
+) -> list[Array]:
+    """Controls whose last components are somewhat larger than the values that they bound."""
+    arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+    function = ca.Function("slacks", arguments, [ca.densify(problem.slacks)])
+    data = np.asarray(problem.member_data, dtype=float)[0]
+    m, added = problem.control.numel(), problem.slacks.numel()
+    values = []
+    for k, control in enumerate(controls):
+        rows = [
+            function(states[k][0], row, parameters, data, times[k]).full().ravel()
+            for row in control.reshape(-1, m)
+        ]
+        values.append(np.array(rows))
+    size = np.max([np.abs(value).max(axis=0) for value in values], axis=0)
+    size = np.where(size > 0, size, 1.0)
+    found = []
+    for control, value in zip(controls, values, strict=True):
+        table = control.reshape(-1, m).copy()
+        table[:, m - added :] = value + ROOM * size
+        found.append(table.ravel())
+    return found
+
+
+def _width(values: Values, time: float) -> int:
+    """Number of components that values of any form have, those of a function at a time."""
+    sample = values(time) if callable(values) else values
     return int(np.atleast_1d(np.asarray(sample, dtype=float)).shape[-1])
 
 

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 import casadi as ca
 import numpy as np
 
+from ocp.convex import terms_of
 from ocp.discretize import SAME_TIME
 from ocp.expressions import (
     VECTOR_COMPONENT,
@@ -33,6 +34,7 @@ from ocp.problem import (
     OptimalControlProblem,
     check_names,
 )
+from ocp.smooth_form import SmoothForm, known_ranges
 from ocp.stages import Array
 
 LIKE_TIME = ("t", "time", "Time")  # names that the time has where somebody forgot to declare it
@@ -103,11 +105,32 @@ def pose(
         _time_or_symbol("start", start),
     )
     builder.find_parameters(cost, subject_to, parameters)
-    for condition in subject_to:
+    smooth = builder.smooth_form(subject_to, maximize is not None)
+    if cost is not None:
+        cost = smooth.cost(cost)
+    conditions = [row for condition in subject_to for row in smooth.condition(condition)]
+    builder.extend(smooth)
+    for condition in (*conditions, *smooth.conditions):
         builder.add(condition)
     if cost is not None:
         builder.add_cost(cost)
     return builder.problem(maximize is not None)
+
+
+def _against_zero(expression: ca.SX, lower: Array, upper: Array) -> tuple[ca.SX, Array, Array]:
+    """Rows of a soft constraint with zero as their bound, whose violations scale with the rows."""
+    rows, low, high = [], [], []
+    for j in range(expression.numel()):
+        if lower[j] == upper[j]:
+            sides = [(lower[j], 0.0, 0.0)]
+        else:
+            sides = [(lower[j], 0.0, np.inf), (upper[j], -np.inf, 0.0)]
+        for bound, below, above in sides:
+            if np.isfinite(bound):
+                rows.append(expression[j] - float(bound))
+                low.append(below)
+                high.append(above)
+    return ca.vertcat(ca.SX(0, 1), *rows), np.array(low), np.array(high)
 
 
 def _time_or_symbol(name: str, value: object) -> float | ca.SX:
@@ -136,6 +159,8 @@ class _Builder:
     names: dict[str, tuple[int, ...]] = field(default_factory=dict)
     taken: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    slacks: ca.SX = field(default_factory=lambda: ca.SX(0, 1))
+    slack_parameters: int = 0
     running: ca.SX = field(default_factory=lambda: ca.SX(0))
     terminal: ca.SX = field(default_factory=lambda: ca.SX(0))
 
@@ -189,6 +214,31 @@ class _Builder:
         self.parameter = ca.vertcat(*own)
         if self.parameter.is_empty():
             self.parameter = ca.SX(0, 1)
+
+    def smooth_form(self, conditions: Sequence[Condition], is_maximum: bool) -> SmoothForm:
+        """What replaces absolute values, norms and maxima.
+
+        Raises:
+            ValueError: one of them in the dynamics.
+        """
+        terms = terms_of(self.dynamics)[1]
+        if terms:
+            raise ValueError(
+                f"{terms[0]} stands in the dynamics, where it has no smooth form; write ca.fabs or "
+                "ca.norm_2 for the value itself, or ca.sqrt(e**2 + eps**2)."
+            )
+        first, last = -np.inf, np.inf
+        if not isinstance(self.begin, ca.SX):
+            first = float(self.begin)
+            last = np.inf if isinstance(self.horizon, ca.SX) else first + float(self.horizon)
+        return SmoothForm(known_ranges(conditions, self.clock, (first, last)), is_maximum)
+
+    def extend(self, smooth: SmoothForm) -> None:
+        """Take in the controls and parameters of a smooth form."""
+        self.control = ca.vertcat(self.control, *smooth.controls)
+        self.parameter = ca.vertcat(self.parameter, *smooth.parameters)
+        self.slacks = ca.vertcat(ca.SX(0, 1), *smooth.values)
+        self.slack_parameters = len(smooth.parameters)
 
     def _occurrences(
         self, cost: HorizonExpression | None, conditions: Sequence[Condition]
@@ -279,8 +329,13 @@ class _Builder:
             self._fix(condition.name, plain, lower)
         elif kinds == {Kind.PATH}:
             expression = self._along_path(value)
+            is_soft = np.isfinite(condition.weight)
+            if is_soft:
+                expression, lower, upper = _against_zero(expression, lower, upper)
             constraint = Constraint(condition.name, expression, lower, upper, condition.weight)
-            alone = not ca.depends_on(expression, self.state)
+            # A penalty is integrated: one control is the same all over its interval, time is not.
+            moves = ca.vertcat(self.state, self.clock) if is_soft else self.state
+            alone = not ca.depends_on(expression, moves)
             (self.of_control if alone else self.path).append(constraint)
         elif kinds == {Kind.POINT}:
             self._add_point(condition, lower, upper)
@@ -458,6 +513,8 @@ class _Builder:
             maximize=is_maximum,
             bound_names=self._bound_names(state),
             notes=tuple(self.notes),
+            slacks=self.slacks,
+            slack_parameters=self.slack_parameters,
             integrals=len(self.lifted),
         )
 

@@ -147,6 +147,9 @@ class OptimalControlProblem:
         start: t_0, a finite number, or an expression of the parameters if it is free: the problem
             lives on [t_0, t_0 + T], and a grid that begins elsewhere is refused. None for a
             problem that begins wherever its grid does.
+        slacks: (k,) values that the last k controls bound from above; these controls were added to
+            pose the problem, and equal the values where that matters.
+        slack_parameters: how many of the last parameters were added likewise.
         notes: sentences about how the problem was read, for the message of every solution.
 
     Raises:
@@ -181,6 +184,8 @@ class OptimalControlProblem:
     integrals: int = 0
     start: float | ca.SX | None = None
     notes: tuple[str, ...] = ()
+    slacks: ca.SX = field(default_factory=_empty)
+    slack_parameters: int = 0
 
     def __post_init__(self) -> None:
         n = self.state.numel()
@@ -273,6 +278,7 @@ class OptimalControlProblem:
             ("terminal_cost", self.terminal_cost, at_end),
             ("control_cost", self.control_cost, of_control),
             ("parameter_cost", self.parameter_cost, [self.parameter]),
+            ("slacks", self.slacks, everything),
         ]
         for name in ("horizon", "start"):
             if isinstance(getattr(self, name), ca.SX):

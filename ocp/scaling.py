@@ -66,6 +66,10 @@ class Scaling:
         for name in ("state", "control", "parameter"):
             count = getattr(problem, name).numel()
             value = np.asarray(getattr(self, name), dtype=float)
+            added = {"control": problem.slacks.numel(), "parameter": problem.slack_parameters}
+            own = count - added.get(name, 0)
+            if own < count and value.size == own:
+                value = np.concatenate([value.ravel(), np.ones(count - own)])
             if value.size not in (1, count) and count:
                 raise ValueError(f"scaling.{name} has {value.size} sizes, expected one or {count}.")
             parts[name] = np.broadcast_to(value.ravel() if count else 1.0, (count,)).copy()
@@ -210,6 +214,7 @@ def scaled(problem: OptimalControlProblem, scaling: Scaling) -> OptimalControlPr
         * float(np.max(scaling.control, initial=0.0)) ** 2
         / scaling.time,
         parameter_cost=convert(problem.parameter_cost),
+        slacks=convert(problem.slacks) / ca.DM(_added(problem, scaling)),
         path_constraints=convert_rows(problem.path_constraints, scaling.time),
         terminal_constraints=convert_rows(problem.terminal_constraints),
         control_constraints=convert_rows(problem.control_constraints, scaling.time),
@@ -218,6 +223,11 @@ def scaled(problem: OptimalControlProblem, scaling: Scaling) -> OptimalControlPr
         control_bounds=convert_bounds("control"),
         parameter_bounds=convert_bounds("parameter"),
     )
+
+
+def _added(problem: OptimalControlProblem, scaling: Scaling) -> Array:
+    """Sizes of the controls that were added to pose the problem."""
+    return np.asarray(scaling.control)[problem.control.numel() - problem.slacks.numel() :]
 
 
 def scaled_rows(problem: OptimalControlProblem, guess: Trajectory) -> OptimalControlProblem:

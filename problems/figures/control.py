@@ -43,12 +43,12 @@ def plot_solution(solution: ContinuousSolution, points: int = 400) -> Figure:
 
         lower, upper = (np.asarray(b, dtype=float) for b in problem.state_bounds)
         values, costates = solution.state(times), solution.costate(times=times)
-        for j, name in enumerate(problem.state_names):
+        for j, name in enumerate(problem.state_names[: values.shape[-1]]):
             panel(j, 0, name, values[..., j], (lower[j], upper[j]))
             panel(j, 1, f"costate of {name}", costates[..., j], (-np.inf, np.inf))
         lower, upper = (np.asarray(b, dtype=float) for b in problem.control_bounds)
         controls, row = solution.control(times), 0
-        for j, name in enumerate(problem.control_names):
+        for j, name in enumerate(problem.control_names[: controls.shape[1]]):
             place = panel(row, 2, name, controls[:, j], (lower[j], upper[j]))
             if not solution.transcription.control_per_stage:
                 place.lines[0].remove()
