@@ -203,3 +203,28 @@ def test_a_point_without_numbers_says_where():
         found = certify(staged, rollout(staged, -np.ones(3)))
     assert not found.is_stationary(0.5)
     assert "dynamics of x[layer 0]" in found.untested["stationarity"]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("function", ["integrate", "relation_residuals", "_between_nodes"])
+def test_an_error_estimate_that_fails_changes_no_status(monkeypatch, function, error):
+    monkeypatch.setattr(f"ocp.reintegration.{function}", failing(error))
+    found = solve(transfer(), 5)
+    assert found.status is Status.SOLVED
+    assert found.objective == pytest.approx(1.0, abs=1e-8)
+    assert math.isnan(found.error.largest)
+    assert math.isnan(found.error.objective)
+    assert found.error.unknown.startswith(type(error).__name__)
+    assert f"no error estimate: {type(error).__name__}" in found.message
+    assert "no error estimate" in str(found)
+
+
+def test_a_step_that_blows_up_is_no_failure_but_an_error_of_no_size():
+    """x' = x^2 from 1 is infinite at t = 1; steps of Euler pass by."""
+    problem = pose(
+        state=X, control=U, dynamics=X**2 + 0 * U, horizon=2.0, subject_to=[at_start(X) == 1]
+    )
+    found = solve(problem, 1, EULER)
+    assert math.isnan(found.error.largest)
+    assert not found.error.unknown
+    assert found.status is Status.INACCURATE
