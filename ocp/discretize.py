@@ -37,6 +37,7 @@ from ocp.stages import (
     StagedProblem,
     StageFunction,
 )
+from ocp.structure import Structure, structure_of
 from ocp.trajectory import Trajectory, rollout
 
 BOUND_ROW = "bound of "  # what the rows of a state's bound inside an interval are called, with it
@@ -112,6 +113,9 @@ class InnerPoint:
 class Transcription:
     """How a problem in continuous time becomes a staged problem.
 
+    Interior points whose cost and constraints differ in their numbers alone share one stage
+    function, and the numbers are constants of their stages.
+
     The squared derivative of the control becomes sum_k |u^{k+1} - u^k|^2 / ((h_k + h_{k+1}) / 2).
 
     Args:
@@ -182,8 +186,8 @@ class Transcription:
                 f"{', '.join(names)} in an integral, along a state or the time, varies within an "
                 "interval; solve with control_per_stage=True."
             )
-        for point in problem.interior_points:
-            if not self._matches(point).any():
+        for point, node in zip(problem.interior_points, self._nearest, strict=True):
+            if not abs(grid.nodes[node] - point.time) <= SAME_TIME * grid.horizon:
                 raise ValueError(
                     f"the grid has no node at the interior point t = {point.time:g}; "
                     "make one with grid.including([...])."
@@ -229,16 +233,18 @@ class Transcription:
         free = problem.parameter.numel() + int(problem.free_initial.sum())
         return states + controls + free
 
-    def _matches(self, point: InteriorPoint) -> np.ndarray:
-        """Which nodes of the grid are the interior point's."""
-        return np.isclose(self.grid.nodes, point.time, rtol=0.0, atol=SAME_TIME * self.grid.horizon)
+    @cached_property
+    def _nearest(self) -> list[int]:
+        """The node of the grid that is nearest to each interior point."""
+        nodes, times = self.grid.nodes, [point.time for point in self.problem.interior_points]
+        middles = (nodes[:-1] + nodes[1:]) / 2
+        return np.searchsorted(middles, np.array(times, dtype=float)).tolist()
 
     @cached_property
     def _interior(self) -> dict[int, InteriorPoint]:
         """Interior points by the node of the grid; several at one node are joined."""
         found: dict[int, InteriorPoint] = {}
-        for point in self.problem.interior_points:
-            k = int(np.argmax(self._matches(point)))
+        for point, k in zip(self.problem.interior_points, self._nearest, strict=True):
             if k in found:
                 constraints = (*found[k].constraints, *point.constraints)
                 point = InteriorPoint(point.time, found[k].cost + point.cost, constraints)
@@ -374,16 +380,24 @@ class Transcription:
         for k, (time, step) in enumerate(zip(grid.nodes[:-1], grid.steps, strict=True)):
             point = self._interior.get(k)
             at_start = k == 0 and bool(problem.free_initial.any())
-            key = (id(self.tableaux[k]), at_start, k if point else None)
+            shared = None if point is None else self._structure(point)
+            structure, numbers = (None, np.zeros(0)) if shared is None else shared
+            # Points that differ in their numbers alone, such as measurements, share a function.
+            own = k if point is not None and structure is None else None
+            key = (id(self.tableaux[k]), at_start, structure, own)
             if key not in functions:
-                functions[key] = self._interval(k, point, at_start)
+                given = ca.SX.sym("number", numbers.size)
+                at_point = None if point is None else self._at_point(point)
+                if structure is not None:
+                    at_point = structure.expression(self._arguments, given)
+                functions[key] = self._interval(k, at_point, at_start, given)
             low, high = (np.tile(b, self.copies(k)) for b in problem.control_bounds)
             stages.append(
                 Stage(
                     functions[key],
                     n,
                     self.copies(k) * problem.control.numel(),
-                    np.array([time, step]),
+                    np.concatenate([[time, step], numbers]),
                     Rows.join([_rows(block) for block in self.row_blocks(k)]),
                     self._state_bounds(k),
                     (low, high),
@@ -468,8 +482,32 @@ class Transcription:
         free = self.problem.free_initial
         return ca.DM(np.eye(free.size)[:, free])
 
-    def _interval(self, k: int, interior: InteriorPoint | None, at_start: bool) -> StageFunction:
-        """The stage of interval k, the same for every interval of its tableau."""
+    @property
+    def _arguments(self) -> list[ca.SX]:
+        """The symbols of the problem that may occur along the path."""
+        problem = self.problem
+        return [problem.state, problem.control, problem.parameter, problem.data, problem.time]
+
+    def _at_point(self, point: InteriorPoint) -> ca.SX:
+        """Cost, to be minimised, and constraints of an interior point in one column."""
+        cost = -point.cost if self.problem.maximize else ca.SX(point.cost)
+        rows = [constraint.expression for constraint in point.constraints]
+        return ca.vertcat(cost, *rows) if rows else cost
+
+    def _structure(self, point: InteriorPoint) -> tuple[Structure, Array] | None:
+        return structure_of(self._arguments, self._at_point(point))
+
+    def _interval(
+        self, k: int, at_point: ca.SX | None, at_start: bool, given: ca.SX
+    ) -> StageFunction:
+        """What happens on interval k, the same for every interval of its tableau.
+
+        Args:
+            k: the interval.
+            at_point: cost and constraints at its start in the problem's symbols and `given`.
+            at_start: whether it is the first one, with free initial values.
+            given: symbols of the numbers of the point, constants of the stage after (time, step).
+        """
         problem, tableau, points = self.problem, self.tableaux[k], self.points(k)
         at_nodes, mixed, soft = self._path_constraints
         p, _, data, c = self._symbols()
@@ -477,13 +515,13 @@ class Transcription:
         u = ca.SX.sym("u", problem.control.numel(), points if self.control_per_stage else 1)
         z = ca.SX.sym("z", x.numel(), 0 if tableau.is_explicit else points)
         own = p[: problem.parameter.numel()]
-        arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
-        blocks = [at_nodes, interior.constraints if interior else (), mixed, soft]
+        arguments = self._arguments
+        blocks = [at_nodes, mixed, soft]
         expressions = [ca.vertcat(*[row.expression for row in block]) for block in blocks]
         model = ca.Function(
             "model", arguments, [problem.dynamics, self.sign * problem.running_cost]
         )
-        node_rows, interior_rows, mixed_rows, soft_rows = (
+        node_rows, mixed_rows, soft_rows = (
             ca.Function("rows", arguments, [expression])
             if expression.numel()
             else lambda *point: ca.SX(0, 1)
@@ -492,12 +530,14 @@ class Transcription:
         state = x + self._selector() @ p[own.numel() :] if at_start else x
         step, start = self._scale * c[1] / self.substeps, self._in_time(c[0])
         here = (state, u[:, 0], own, problem.data, start)
-        rows = [node_rows(*here), interior_rows(*here)]
+        rows = [node_rows(*here)]
+        cost, equations = ca.SX(0), []
+        if at_point is not None:
+            at_node = ca.Function("interior", [*arguments, given], [at_point])(*here, given)
+            cost += at_node[0]
+            rows.append(at_node[1:, :])
         if not self.control_per_stage:
             rows.append(mixed_rows(*here))
-        cost, equations = ca.SX(0), []
-        if interior is not None:
-            cost += ca.Function("interior", arguments, [self.sign * interior.cost])(*here)
         along: list[ca.SX] = []  # rows of the stages, which follow those of the inner points
         ends: list[tuple] = []  # of the substeps
         reached: list[tuple] = []  # points at the stages
@@ -535,7 +575,13 @@ class Transcription:
         unknowns = [x, ca.vec(z), ca.vec(u), p]
         rows += along
         return StageFunction.of(
-            "interval", unknowns, [data, c], state, cost, ca.vertcat(*rows), ca.vertcat(*equations)
+            "interval",
+            unknowns,
+            [data, c, given],
+            state,
+            cost,
+            ca.vertcat(*rows),
+            ca.vertcat(*equations),
         )
 
     def _terminal(self) -> StageFunction:

@@ -90,8 +90,9 @@ class Guess:
             controls.append(self._with_noise(generator, values, problem.control_bounds).ravel())
             inner.append(points[:0] if transcription.tableaux[k].is_explicit else points)
         if state is None:
-            states = [boundary_lines(problem, fraction) for fraction in fractions]
-            locals_ = [[boundary_lines(problem, point) for point in points] for points in inner]
+            ends = terminal_values(problem)
+            states = [boundary_lines(problem, fraction, ends) for fraction in fractions]
+            locals_ = [[boundary_lines(problem, p, ends) for p in points] for points in inner]
         else:
 
             def sample_states(where: Array) -> list[Array]:
@@ -223,14 +224,17 @@ def _inside(bounds: tuple, value: float) -> Array:
     return np.asarray(np.clip(np.where(inside, value, middle), lower, upper), dtype=float)
 
 
-def boundary_lines(problem: OptimalControlProblem, fraction: float) -> Array:
+def boundary_lines(
+    problem: OptimalControlProblem, fraction: float, ends: Array | None = None
+) -> Array:
     """States (N, n) on straight lines between the values that the problem fixes at the ends.
 
     Where it fixes none, the value of the other end, or what is nearest to zero within the bounds.
+    The terminal values are looked up unless they are given as `ends`.
     """
     lower, upper = (np.asarray(b, dtype=float) for b in problem.state_bounds)
     start = np.asarray(problem.initial_state, dtype=float)
-    end = np.tile(terminal_values(problem), (len(start), 1))
+    end = np.tile(terminal_values(problem) if ends is None else ends, (len(start), 1))
     start = np.where(np.isnan(start), end, start)
     start = np.where(np.isnan(start), np.clip(0.0, lower, upper), start)
     end = np.where(np.isnan(end), start, end)

@@ -464,20 +464,25 @@ class _Builder:
             )
         cost = self._with_ends(cost)
         separate = [a for a in cost.atoms if a.kind in (Kind.INTEGRAL, Kind.POINT)]
-        rest = cost.value
-        kept = list(cost.atoms)
-        for atom in separate:
-            slopes = ca.jacobian(cost.value, atom.symbol)
+        # One derivative for all of them, since a fit has a term for every measurement.
+        all_slopes = ca.jacobian(cost.value, ca.vertcat(*[atom.symbol for atom in separate]))
+        ends = np.cumsum([0, *[atom.symbol.numel() for atom in separate]]).tolist()
+        linear: list[Atom] = []
+        for atom, start, stop in zip(separate, ends[:-1], ends[1:], strict=True):
+            slopes = all_slopes[:, start:stop]
             if ca.symvar(slopes):
                 continue  # not linear: an integral is lifted, a point refused
+            linear.append(atom)
             term = ca.mtimes(slopes, atom.expression)
             if atom.kind is Kind.INTEGRAL:
                 self.running += term
             else:
                 self.points.append(InteriorPoint(float(atom.time or 0.0), cost=term))
-            rest = ca.substitute(rest, atom.symbol, ca.SX(np.zeros(atom.symbol.shape)))
-            kept = [other for other in kept if other is not atom]
-        self.terminal = self._at_boundary(HorizonExpression(ca.SX(rest), tuple(kept)), "the cost")
+        symbols = ca.vertcat(*[atom.symbol for atom in linear])
+        rest = ca.substitute(ca.SX(cost.value), symbols, ca.SX.zeros(symbols.numel()))
+        separated = {id(atom) for atom in linear}
+        kept = tuple(atom for atom in cost.atoms if id(atom) not in separated)
+        self.terminal = self._at_boundary(HorizonExpression(rest, kept), "the cost")
 
     def problem(self, is_maximum: bool) -> OptimalControlProblem:
         """The parts put together."""
