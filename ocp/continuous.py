@@ -195,12 +195,7 @@ class ContinuousSolution(Solution):
             column = ca.vec(as_expression("the sample", expression))
             values = self._evaluate_at(column, where)
         elif expression.is_path:
-            columns = [
-                self._evaluate(
-                    a.expression, where, self.path.state(where), self.path.control(where)
-                )
-                for a in expression.atoms
-            ]
+            columns = [self._evaluate_at(atom.expression, where) for atom in expression.atoms]
             symbols = [atom.symbol for atom in expression.atoms]
             function = ca.Function("value", symbols, [ca.vec(expression.value)])
             shape = (*columns[0].shape[:2], expression.value.numel())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import casadi as ca
 
@@ -21,6 +22,7 @@ from ocp.problem import OptimalControlProblem
 LONGEST_TEXT = 40  # characters of an operand that is written out
 COMPARISONS = {ca.OP_LT: "<", ca.OP_LE: "<=", ca.OP_EQ: "==", ca.OP_NE: "!="}
 MIRRORED = {"<": ">", "<=": ">=", "==": "==", "!=": "!="}
+Found = tuple[ca.SX, bool, Callable[[], tuple[str, str]]]
 LOGIC = (ca.OP_NOT, ca.OP_AND, ca.OP_OR)
 
 
@@ -30,39 +32,60 @@ class Break:
 
     Args:
         switch: g, a scalar; the expression is smooth on either side of g = 0.
-        text: the operation as a person would write it.
+        describe: makes the operation as a person would write it, and what to write instead.
         where: what the expression is.
         expression: in which it occurs, a column.
         place: "path", "end", "parameters", or a time inside the horizon.
         can_jump: whether the operation is a jump; one of its own value may still be continuous.
-        cure: what to write instead.
     """
 
     switch: ca.SX
-    text: str
+    describe: Callable[[], tuple[str, str]]
     where: str
     expression: ca.SX
     place: str | float
     can_jump: bool
-    cure: str
+
+    @cached_property
+    def text(self) -> str:
+        """The operation as a person would write it."""
+        return self.describe()[0]
+
+    @cached_property
+    def cure(self) -> str:
+        """What to write instead; empty for a jump."""
+        return self.describe()[1]
 
 
 def breaks(problem: OptimalControlProblem) -> list[Break]:
     """All jumps and kinks of a problem, each operation once with all expressions it occurs in."""
-    found: dict[tuple[str, str | float], Break] = {}
-    for where, expression, place in _expressions(problem):
-        for switch, text, can_jump, cure in _breaks_of(expression):
-            known = found.get((text, place))
+    parts = [(where, ca.SX(e), place) for where, e, place in _expressions(problem)]
+    if not NOT_SMOOTH.intersection(_operations(ca.vertcat(*(ca.vec(e) for _, e, _ in parts)))):
+        return []
+    found: dict[tuple[int, str, str | float], Break] = {}
+    for where, expression, place in parts:
+        for operation, (switch, can_jump, describe) in _breaks_of(expression):
+            key = (operation, str(switch), place)
+            known = found.get(key)
             if known is None:
-                item = Break(switch, text, where, expression, place, can_jump, cure)
+                item = Break(switch, describe, where, expression, place, can_jump)
+            elif known.where.endswith(where):
+                continue
             else:
                 item = replace(
                     known,
                     where=f"{known.where} and {where}",
                     expression=ca.vertcat(known.expression, expression),
                 )
-            found[text, place] = item
+            found[key] = item
     return list(found.values())
+
+
+def _operations(expression: ca.SX) -> list[int]:
+    """All operations of an expression."""
+    symbols = ca.vertcat(ca.SX(0, 1), *ca.symvar(expression))
+    function = ca.Function("e", [symbols], [expression])
+    return [function.instruction_id(k) for k in range(function.n_instructions())]
 
 
 def _expressions(problem: OptimalControlProblem) -> Iterator[tuple[str, ca.SX, str | float]]:
@@ -83,9 +106,8 @@ def _expressions(problem: OptimalControlProblem) -> Iterator[tuple[str, ca.SX, s
             yield f"condition {constraint.name!r}", constraint.expression, point.time
 
 
-def _breaks_of(expression: ca.SX) -> Iterator[tuple[ca.SX, str, bool, str]]:
-    """(switching function, text, whether it jumps, cure) of every operation that is not smooth."""
-    expression = ca.SX(expression)
+def _breaks_of(expression: ca.SX) -> Iterator[tuple[int, Found]]:
+    """Every operation that is not smooth: which, switching function, whether it jumps, words."""
     symbols = ca.symvar(expression)
     if not symbols:
         return
@@ -109,7 +131,7 @@ def _breaks_of(expression: ca.SX) -> Iterator[tuple[ca.SX, str, bool, str]]:
             of_truths = [place in truths for place in places]
             for found in _operation(operation, operands, of_truths):
                 if ca.symvar(found[0]):
-                    yield found
+                    yield operation, found
             build = ca.SX.unary if len(operands) == 1 else ca.SX.binary
             value = build(operation, *operands)
         work[result[0]] = value
@@ -118,29 +140,27 @@ def _breaks_of(expression: ca.SX) -> Iterator[tuple[ca.SX, str, bool, str]]:
             truths.add(result[0])
 
 
-def _operation(
-    operation: int, operands: list[ca.SX], of_truths: list[bool]
-) -> Iterator[tuple[ca.SX, str, bool, str]]:
+def _operation(operation: int, operands: list[ca.SX], of_truths: list[bool]) -> Iterator[Found]:
     """The jumps or the kink of one operation."""
     first = operands[0]
     if operation in COMPARISONS:
-        yield first - operands[1], _comparison(COMPARISONS[operation], *operands), True, ""
+        sign = COMPARISONS[operation]
+        yield first - operands[1], True, lambda: (_comparison(sign, *operands), "")
     elif operation in LOGIC or operation == ca.OP_IF_ELSE_ZERO:
         tested = operands[:1] if operation == ca.OP_IF_ELSE_ZERO else operands
         for operand, is_truth in zip(tested, of_truths, strict=False):
             if not is_truth:
-                yield operand, _comparison("!=", operand, ca.SX(0)), True, ""
+                yield operand, True, partial(_not_zero, operand)
     elif operation in STEPS:
-        switch, text = STEPS[operation](*operands)
-        yield switch, text, True, ""
+        switch, describe = STEPS[operation]
+        yield switch(*operands), True, lambda: (describe(*map(readable, operands)), "")
     elif operation in KINKS:
-        switch, text, cure = KINKS[operation](*operands)
-        yield switch, text, False, cure
+        switch, words = KINKS[operation]
+        yield switch(*operands), False, lambda: words(*map(readable, operands))
     elif operation in (ca.OP_POW, ca.OP_CONSTPOW):
         exponent = operands[1]
         if exponent.is_constant() and 0 < float(exponent) < 1:
-            cure = f"keep {readable(first)} above 0 by a bound, or add a small number to it"
-            yield first, f"({readable(first)})**{float(exponent):g}", False, cure
+            yield first, False, lambda: _power(readable(first), float(exponent))
 
 
 def readable(expression: ca.SX) -> str:
@@ -169,59 +189,74 @@ def _comparison(sign: str, left: ca.SX, right: ca.SX) -> str:
     return f"{readable(left)} {sign} {readable(right)}"
 
 
-def _absolute(a: ca.SX) -> tuple[ca.SX, str, str]:
-    return a, f"|{readable(a)}|", f"write absolute({readable(a)}) from ocp"
+def _not_zero(operand: ca.SX) -> tuple[str, str]:
+    return f"{readable(operand)} != 0", ""
 
 
-def _extreme(name: str) -> Callable[[ca.SX, ca.SX], tuple[ca.SX, str, str]]:
-    def describe(a: ca.SX, b: ca.SX) -> tuple[ca.SX, str, str]:
-        text = f"{name}({readable(a)}, {readable(b)})"
-        word, sign = ("above", ">=") if name == "max" else ("below", "<=")
-        cure = (
-            f"write largest(...) from ocp for the largest value along the path, or bound it from "
-            f"{word} by a control or parameter s with s {sign} {readable(a)} and "
-            f"s {sign} {readable(b)}"
-        )
-        return a - b, text, cure
-
-    return describe
+def _power(base: str, exponent: float) -> tuple[str, str]:
+    cure = f"keep {base} above 0 by a bound, or add a small number to it"
+    return f"({base})**{exponent:g}", cure
 
 
-def _root(a: ca.SX) -> tuple[ca.SX, str, str]:
+def _absolute(a: str) -> tuple[str, str]:
+    return f"|{a}|", f"write absolute({a}) from ocp"
+
+
+def _maximum(a: str, b: str) -> tuple[str, str]:
+    cure = (
+        "write largest(...) from ocp for the largest value along the path, or bound it from above "
+        f"by a control or parameter s with s >= {a} and s >= {b}"
+    )
+    return f"max({a}, {b})", cure
+
+
+def _minimum(a: str, b: str) -> tuple[str, str]:
+    cure = (
+        "write -largest(-...) from ocp for the smallest value along the path, or bound it from "
+        f"below by a control or parameter s with s <= {a} and s <= {b}"
+    )
+    return f"min({a}, {b})", cure
+
+
+def _root(a: str) -> tuple[str, str]:
     cure = "write norm(...) from ocp for the length of a vector, or keep it above 0 by a bound"
-    return a, f"sqrt({readable(a)})", cure
+    return f"sqrt({a})", cure
 
 
-def _end_of_range(name: str) -> Callable[[ca.SX], tuple[ca.SX, str, str]]:
-    def describe(a: ca.SX) -> tuple[ca.SX, str, str]:
-        return 1 - a**2, f"{name}({readable(a)})", f"keep {readable(a)} inside (-1, 1) by a bound"
-
-    return describe
+def _wave(a: ca.SX) -> ca.SX:
+    """It changes sign at every whole number."""
+    return ca.sin(ca.pi * a)
 
 
-STEPS: dict[int, Callable[..., tuple[ca.SX, str]]] = {
-    ca.OP_SIGN: lambda a: (a, f"sign({readable(a)})"),
-    ca.OP_FLOOR: lambda a: (ca.sin(ca.pi * a), f"floor({readable(a)})"),
-    ca.OP_CEIL: lambda a: (ca.sin(ca.pi * a), f"ceil({readable(a)})"),
-    ca.OP_FMOD: lambda a, b: (ca.sin(ca.pi * a / b), f"fmod({readable(a)}, {readable(b)})"),
-    ca.OP_REMAINDER: lambda a, b: (
-        ca.cos(ca.pi * a / b),
-        f"remainder({readable(a)}, {readable(b)})",
+Words = Callable[..., tuple[str, str]]
+STEPS: dict[int, tuple[Callable[..., ca.SX], Callable[..., str]]] = {
+    ca.OP_SIGN: (lambda a: a, lambda a: f"sign({a})"),
+    ca.OP_FLOOR: (_wave, lambda a: f"floor({a})"),
+    ca.OP_CEIL: (_wave, lambda a: f"ceil({a})"),
+    ca.OP_FMOD: (lambda a, b: _wave(a / b), lambda a, b: f"fmod({a}, {b})"),
+    ca.OP_REMAINDER: (
+        lambda a, b: ca.cos(ca.pi * a / b),
+        lambda a, b: f"remainder({a}, {b})",
     ),
-    ca.OP_COPYSIGN: lambda a, b: (b, f"copysign({readable(a)}, {readable(b)})"),
+    ca.OP_COPYSIGN: (lambda _, b: b, lambda a, b: f"copysign({a}, {b})"),
 }
-KINKS: dict[int, Callable[..., tuple[ca.SX, str, str]]] = {
-    ca.OP_FABS: _absolute,
-    ca.OP_FMAX: _extreme("max"),
-    ca.OP_FMIN: _extreme("min"),
-    ca.OP_SQRT: _root,
-    ca.OP_HYPOT: lambda a, b: (
-        a**2 + b**2,
-        f"hypot({readable(a)}, {readable(b)})",
-        "write norm(...) from ocp",
+KINKS: dict[int, tuple[Callable[..., ca.SX], Words]] = {
+    ca.OP_FABS: (lambda a: a, _absolute),
+    ca.OP_FMAX: (lambda a, b: a - b, _maximum),
+    ca.OP_FMIN: (lambda a, b: a - b, _minimum),
+    ca.OP_SQRT: (lambda a: a, _root),
+    ca.OP_HYPOT: (
+        lambda a, b: a**2 + b**2,
+        lambda a, b: (f"hypot({a}, {b})", "write norm(...) from ocp"),
     ),
-    ca.OP_ASIN: _end_of_range("asin"),
-    ca.OP_ACOS: _end_of_range("acos"),
+    ca.OP_ASIN: (
+        lambda a: 1 - a**2,
+        lambda a: (f"asin({a})", f"keep {a} inside (-1, 1) by a bound"),
+    ),
+    ca.OP_ACOS: (
+        lambda a: 1 - a**2,
+        lambda a: (f"acos({a})", f"keep {a} inside (-1, 1) by a bound"),
+    ),
 }
 NOT_SMOOTH = {
     *(*COMPARISONS, *LOGIC, *STEPS, *KINKS),

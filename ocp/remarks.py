@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ocp.attempts import Attempts
 from ocp.continuous import ContinuousSolution
 from ocp.nlp import Status
 from ocp.nonsmooth import Break, breaks
@@ -15,6 +16,7 @@ from ocp.switching import Meeting, Switching
 
 SAME_TIME = 1e-9  # of the horizon, between a jump in time and a node
 CLOSE = 1e-4  # of the horizon, between times that are written as one
+MOST_NAMED = 3  # jumps and kinks that are described
 MOST_TIMES = 3  # that are written out
 CHANGED = "The point satisfies the conditions of a minimum, but they do not hold at a jump."
 HOW_TO_JUMP = (
@@ -27,10 +29,29 @@ def with_remarks(found: ContinuousSolution) -> ContinuousSolution:
     """The solution with remarks at the end of its message, and what they make of its status.
 
     One that is solved but meets a jump is inaccurate; one that sits at a kink of the controls from
-    which the cost falls is not a minimum.
+    which the cost falls is not a minimum. A search that breaks down leaves the solution as it is,
+    and says so.
     """
-    parts, status = [], found.status
+    attempts, unchanged = Attempts(), ([], found.status)
+    parts, status = attempts.compute("jumps and kinks", lambda: _looked_for(found), unchanged)
+    parts = [
+        *parts,
+        *(f"No {part} were looked for: {why}." for part, why in attempts.reasons.items()),
+    ]
+    first = found.message
+    if status is not found.status:
+        first = CHANGED if status is Status.INACCURATE else status.sentence
+    words = " ".join([first, *parts, *found.problem.notes])
+    return found if words == found.message else found.changed(status=status, message=words)
+
+
+def _looked_for(found: ContinuousSolution) -> tuple[list[str], Status]:
+    """Remarks on all jumps and kinks, and the status that remains."""
+    parts: list[str] = []
+    status = found.status
     for item in breaks(found.problem) if _is_finite(found) else ():
+        if len(parts) >= MOST_NAMED and status is not Status.SOLVED:
+            break  # enough is known to be wrong
         switching = Switching(found, item)
         remark = ""
         if item.can_jump:
@@ -49,11 +70,9 @@ def with_remarks(found: ContinuousSolution) -> ContinuousSolution:
                     f"controls are at t = {time:.4g}."
                 )
         parts += [remark] if remark else []
-    first = found.message
-    if status is not found.status:
-        first = CHANGED if status is Status.INACCURATE else status.sentence
-    words = " ".join([first, *parts, *found.problem.notes])
-    return found if words == found.message else found.changed(status=status, message=words)
+    if len(parts) > MOST_NAMED:
+        parts[MOST_NAMED:] = [f"There are {len(parts) - MOST_NAMED} more such places."]
+    return parts, status
 
 
 def _is_finite(found: ContinuousSolution) -> bool:

@@ -300,6 +300,7 @@ def test_what_is_read_off_the_expressions():
         terminal_cost=ca.acos(X),
     )
     found = {item.text: item for item in breaks(problem)}
+    assert len(breaks(problem)) == len(found)
     assert set(found) == {
         "x > 1",
         "sqrt(u)",
@@ -326,3 +327,25 @@ def test_smooth_problems_have_neither_jumps_nor_kinks():
     problem = line(ca.sin(X) * U + ca.exp(-(X**2)) + X**3 + X**0.5 * 0 + ca.tanh(U) / (1 + X**2))
     assert breaks(problem) == []
     assert "jump" not in solve(line(U), 5).message
+
+
+def test_many_jumps_are_summed_up():
+    """Four that are not met, and four that are."""
+    stays = solve(line(U + sum(ca.if_else(level < X, 1, 0) for level in (3, 4, 5, 6))), 5)
+    assert stays.is_solved
+    assert stays.message.count("Beware") == 3
+    assert "There are 1 more such places." in stays.message
+    meets = solve(line(U + 0.1 * sum(ca.floor(X - level) for level in (0.1, 0.3, 0.6, 0.9))), 10)
+    assert meets.status is Status.INACCURATE
+    assert meets.message.count("The solution meets a jump") == 3
+
+
+def test_a_search_for_jumps_that_breaks_down_loses_no_solution(monkeypatch):
+    def broken(_problem):
+        raise RuntimeError("the graph is too large\nand so on")
+
+    monkeypatch.setattr("ocp.remarks.breaks", broken)
+    solution = solve(line(U), 5)
+    assert solution.is_solved
+    assert solution.objective == pytest.approx(4.0)
+    assert "not looked for: the graph is too large." in solution.message
