@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 
 import casadi as ca
 import numpy as np
@@ -18,7 +17,6 @@ import numpy as np
 from ocp.convex import terms_of
 from ocp.discretize import SAME_TIME
 from ocp.expressions import (
-    VECTOR_COMPONENT,
     Atom,
     Condition,
     HorizonExpression,
@@ -34,11 +32,10 @@ from ocp.problem import (
     OptimalControlProblem,
     check_names,
 )
-from ocp.smooth_form import SmoothForm, known_ranges
+from ocp.rewriting import known_ranges
+from ocp.smooth_form import SmoothForm
 from ocp.stages import Array
-
-LIKE_TIME = ("t", "time", "Time")  # names that the time has where somebody forgot to declare it
-NEAR = 0.6  # similarity of a name to one that may be meant, as difflib measures it
+from ocp.symbols import Symbols
 
 
 def pose(
@@ -158,7 +155,7 @@ class _Builder:
     lifted: list[tuple[ca.SX, ca.SX]] = field(default_factory=list)
     names: dict[str, tuple[int, ...]] = field(default_factory=dict)
     taken: dict[str, object] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
     slacks: ca.SX = field(default_factory=lambda: ca.SX(0, 1))
     slack_parameters: int = 0
     running: ca.SX = field(default_factory=lambda: ca.SX(0))
@@ -181,39 +178,10 @@ class _Builder:
         declared: ca.SX | Sequence[ca.SX] | None,
     ) -> None:
         """Those declared, and otherwise every symbol that is neither state, control nor time."""
-        occurrences = self._occurrences(cost, conditions)
-        known = {s.element_hash() for s in symbols_of([self.state, self.control, self.clock])}
         ends = [end for end in (self.begin, self.horizon) if isinstance(end, ca.SX)]
-        of_ends = [s for s in symbols_of(ends) if s.element_hash() not in known]
-        given = ca.SX(0, 1) if declared is None else as_expression("parameters", declared)
-        if not given.is_valid_input():
-            raise ValueError(f"parameters must be CasADi symbols, got {given}.")
-        self._check_spelling(occurrences, ca.vertcat(given, *of_ends), declared is not None)
-        if declared is not None:
-            hashes = {s.element_hash() for s in ca.symvar(given)}
-            own = [s for s in of_ends if s.element_hash() not in hashes]
-            self.parameter = ca.vertcat(ca.vec(given), *own)
-            return
-        found = symbols_of([*ends, *(expression for _, expression in occurrences)])
-        own = [s for s in found if s.element_hash() not in known]
-        named = {s.element_hash() for s in of_ends}
-        undeclared = names_of(s for s in own if s.element_hash() not in named)
-        if undeclared:
-            self.notes.append(
-                f"Free parameters: {', '.join(undeclared)} (not declared; parameters=[...] "
-                "declares them)."
-            )
-        order = [VECTOR_COMPONENT.match(s.name()) for s in own]
-        # Components of one vector stand together, in their own order.
-        first = {m.group(1): j for j, m in reversed(list(enumerate(order))) if m}
-        keys = [(first[m.group(1)], int(m.group(2))) if m else (j, 0) for j, m in enumerate(order)]
-        own = [
-            s
-            for _, _, s in sorted((k, j, s) for j, (k, s) in enumerate(zip(keys, own, strict=True)))
-        ]
-        self.parameter = ca.vertcat(*own)
-        if self.parameter.is_empty():
-            self.parameter = ca.SX(0, 1)
+        symbols = Symbols(self.state, self.control, self.clock, self.time is not None, ends)
+        found = symbols.parameters(self._occurrences(cost, conditions), declared)
+        self.parameter, self.notes = found
 
     def smooth_form(self, conditions: Sequence[Condition], is_maximum: bool) -> SmoothForm:
         """What replaces absolute values, norms and maxima.
@@ -254,44 +222,6 @@ class _Builder:
         if cost is not None:
             found += [("the cost", atom.expression) for atom in cost.atoms]
         return found
-
-    def _check_spelling(
-        self, occurrences: list[tuple[str, ca.SX]], given: ca.SX, is_closed: bool
-    ) -> None:
-        """Refuse symbols that are probably meant to be others.
-
-        Args:
-            occurrences: expressions, with what they are.
-            given: parameters that were declared.
-            is_closed: whether there are no other parameters than those.
-        """
-        roles = {"state": self.state, "control": self.control, "parameter": given}
-        if self.time is not None:
-            roles["time"] = self.time
-        hashes = {s.element_hash() for s in symbols_of([*roles.values(), self.clock])}
-        taken = {s.name(): role for role, symbols in roles.items() for s in ca.symvar(symbols)}
-        for label, expression in occurrences:
-            for symbol in ca.symvar(expression):
-                name = symbol.name()
-                if symbol.element_hash() in hashes:
-                    continue
-                if name in taken:
-                    raise ValueError(
-                        f"{label} has a symbol {name} that is not the {taken[name]} {name} but "
-                        "another one of the same name; make each symbol once and use it throughout."
-                    )
-                if self.time is None and name in LIKE_TIME:
-                    raise ValueError(
-                        f"{label} depends on {name}, which is not declared; if it is the time, "
-                        f"give time={name}, if it is a parameter, parameters=[{name}]."
-                    )
-                if is_closed:
-                    near = get_close_matches(name, taken, 1, NEAR)
-                    hint = f" did you mean {near[0]}?" if near else ""
-                    raise ValueError(
-                        f"{label} depends on {name}, which is neither state, control, parameter "
-                        f"nor time;{hint} Add it to parameters=[...] if it is free."
-                    )
 
     def _named(self, condition: Condition, what: object) -> Condition:
         """The condition under a name of its own, unless the name was given.
@@ -517,7 +447,7 @@ class _Builder:
             initial=start if used else ca.SX(0, 1),
             maximize=is_maximum,
             bound_names=self._bound_names(state),
-            notes=tuple(self.notes),
+            notes=self.notes,
             slacks=self.slacks,
             slack_parameters=self.slack_parameters,
             integrals=len(self.lifted),

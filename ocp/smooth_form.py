@@ -36,6 +36,19 @@ from ocp.expressions import (
     take,
 )
 from ocp.intervals import ANYTHING, Range, range_of
+from ocp.rewriting import (
+    at_one_place,
+    component,
+    has_terms,
+    is_plain,
+    parts_of,
+    pruned,
+    substituted,
+    taken_like,
+    with_terms,
+    with_value,
+    written_out,
+)
 
 FAMILIES = {True: "norm(...)", False: "absolute(...)"}
 NOT_NEGATIVE: Range = (0.0, np.inf)
@@ -75,7 +88,7 @@ class SmoothForm:
         atoms = list(cost.atoms)
         for term in terms:
             self._check_cost(value, atoms, term.symbol, NOT_NEGATIVE, f"{term} in the cost")
-            inner = _used(HorizonExpression(_parts(term), cost.atoms))
+            inner = pruned(HorizonExpression(parts_of(term), cost.atoms))
             bound = self._parameter(term, inner)
             value = ca.substitute(value, term.symbol, bound.value)
             atoms += bound.atoms
@@ -97,7 +110,7 @@ class SmoothForm:
             ValueError: it is not a limit from above on what increases with a term.
         """
         whole = given.expression
-        if not any(atom.of is not None for atom in whole.atoms) and not _has_terms(whole):
+        if not any(atom.of is not None for atom in whole.atoms) and not has_terms(whole):
             return [given]
         size = whole.value.numel()
         lower, upper = (np.asarray(side, dtype=float) for side in (given.lower, given.upper))
@@ -106,13 +119,13 @@ class SmoothForm:
         if of is not None and is_alone and lower[0] == -np.inf:
             limits = np.full(of.value.numel(), upper[0])
             return self.condition(replace(given, expression=of, lower=-np.inf, upper=limits))
-        given = replace(given, expression=_at_one_place(whole))
+        given = replace(given, expression=at_one_place(whole))
         within = self._as_limits(given)
         if within is not None:
             return [within]
         rows: list[tuple[HorizonExpression, float, float]] = []
         for j in range(size):
-            row = _scalar(given.expression, j)
+            row = component(given.expression, j)
             rows += self._rows(row, float(lower[j]), float(upper[j]), given)
         lines, low, high = zip(*rows, strict=True)
         return [
@@ -182,27 +195,27 @@ class SmoothForm:
         if largest is not None:
             assert largest.of is not None
             self._check_row(whole, largest.symbol, ranges, (low, high), str(largest), given)
-            replaced = _with_value(plain, largest.symbol, self._largest(largest.of))
-            return self._rows(_restored(replaced, found), low, high, given)
+            replaced = with_value(plain, largest.symbol, self._largest(largest.of))
+            return self._rows(with_terms(replaced, found), low, high, given)
         inside_of, term = found[0]
         others = found[1:]
         kind = Kind.END if inside_of is None else inside_of.kind
         anything = {**ranges, term.symbol.element_hash(): ANYTHING}
         has_sides = not term.is_norm and kind is not Kind.INTEGRAL and given.weight == np.inf
         if has_sides and self._is_monotone(whole, term.symbol, anything, (low, high)):
-            sides = [_put(plain, term.symbol, side) for side in (term.inner, -term.inner)]
+            sides = [substituted(plain, term.symbol, side) for side in (term.inner, -term.inner)]
             return [
                 line
                 for side in sides
-                for line in self._rows(_restored(side, others), low, high, given)
+                for line in self._rows(with_terms(side, others), low, high, given)
             ]
         self._check_row(whole, term.symbol, ranges, (low, high), str(term), given)
         if inside_of is None:
-            inner = _used(HorizonExpression(_parts(term), row.atoms))
-            replaced = _with_value(plain, term.symbol, self._parameter(term, inner))
+            inner = pruned(HorizonExpression(parts_of(term), row.atoms))
+            replaced = with_value(plain, term.symbol, self._parameter(term, inner))
         else:
-            replaced = _put(plain, term.symbol, self._slack(term, inside_of))
-        return self._rows(_restored(replaced, others), low, high, given)
+            replaced = substituted(plain, term.symbol, self._slack(term, inside_of))
+        return self._rows(with_terms(replaced, others), low, high, given)
 
     def _ranges_with(self, terms: Sequence[Term], value: HorizonExpression) -> dict[int, Range]:
         """Ranges of symbols, of terms, and of integrals of what is not negative."""
@@ -275,14 +288,14 @@ class SmoothForm:
     def _slack(self, term: Term, atom: Atom) -> ca.SX:
         """A further symbol that is at least the term: a control along a path, else a parameter."""
         if atom.kind not in (Kind.INTEGRAL, Kind.PATH):
-            value = self._parameter(term, take(atom.kind, _parts(term), atom.time))
+            value = self._parameter(term, take(atom.kind, parts_of(term), atom.time))
             return value.atoms[0].expression
         known = (term.is_norm, str(term.inner))
         if known not in self.known:
             symbol = self._control(str(term), term.value)
             self.known[known] = symbol
-            inner = along_path(_parts(term))
-            if term.is_norm and not _is_plain(inner):
+            inner = along_path(parts_of(term))
+            if term.is_norm and not is_plain(inner):
                 # Rounding in e would show in e / s near the tip; variables of their own have none.
                 parts = [self._control(f"part of {term}", part) for part in term.components]
                 rows = along_path(ca.vertcat(*parts)) - inner
@@ -294,12 +307,12 @@ class SmoothForm:
     def _parameter(self, term: Term, inner: HorizonExpression) -> HorizonExpression:
         """A further parameter that is at least the term of a value over the horizon."""
         name = f"{'norm' if term.is_norm else 'absolute'}({inner})"
-        value = _taken_like(inner, self._added(name))
-        if term.is_norm and not _is_plain(inner):
+        value = taken_like(inner, self._added(name))
+        if term.is_norm and not is_plain(inner):
             parts = [self._added(f"part of {name}") for _ in range(inner.value.numel())]
-            rows = _taken_like(inner, ca.vertcat(*parts)) - inner
+            rows = taken_like(inner, ca.vertcat(*parts)) - inner
             self.conditions += self.condition(Condition(rows, 0.0, 0.0, f"parts of {name}"))
-            inner = _taken_like(inner, ca.vertcat(*parts))
+            inner = taken_like(inner, ca.vertcat(*parts))
         self._bind(value, inner, name, is_norm=term.is_norm)
         return value
 
@@ -329,104 +342,9 @@ class SmoothForm:
     def _largest(self, of: HorizonExpression) -> HorizonExpression:
         """A further parameter that is at least every component of a value, or of a path."""
         symbol = self._added("largest")
-        rows = of - _taken_like(of, symbol)
+        rows = of - taken_like(of, symbol)
         self.conditions += self.condition(Condition(rows, -np.inf, 0.0, f"largest({of})"))
         return at_end(symbol)
-
-
-def known_ranges(conditions: Sequence[Condition], clock: ca.SX, times: Range) -> dict[int, Range]:
-    """Ranges of symbols that conditions on them alone bound along the path, and of the time.
-
-    Args:
-        conditions: of the problem.
-        clock: symbol of the time.
-        times: first and last, as far as they are fixed.
-    """
-    ranges: dict[int, Range] = {clock.element_hash(): times}
-    for condition in conditions:
-        atoms = condition.expression.atoms
-        if len(atoms) != 1 or condition.weight != np.inf or atoms[0].of is not None:
-            continue
-        if not condition.expression.value.is_valid_input() or atoms[0].kind is not Kind.PATH:
-            continue
-        expression = written_out(condition.expression)
-        for j in range(expression.numel()):
-            if expression[j].is_symbolic():
-                key = expression[j].element_hash()
-                low, high = ranges.get(key, ANYTHING)
-                lower, upper = (float(np.ravel(b)[j]) for b in (condition.lower, condition.upper))
-                ranges[key] = (max(low, lower), min(high, upper))
-    return ranges
-
-
-def written_out(value: HorizonExpression) -> ca.SX:
-    """The value with its atoms' expressions in place, whichever times they are taken at.
-
-    An integral is its symbol plus its density, so that slopes in what the density is made of have
-    the right sign; what a largest value is made of does not show.
-    """
-    expression = value.value
-    for atom in value.atoms:
-        if atom.kind is not Kind.LARGEST:
-            inner = atom.expression
-            inner = atom.symbol + inner if atom.kind is Kind.INTEGRAL else inner
-            expression = ca.substitute(expression, atom.symbol, inner)
-    return ca.SX(expression)
-
-
-def _at_one_place(value: HorizonExpression) -> HorizonExpression:
-    """The value as one expression, if all of it is taken along the path or at one time."""
-    places = {(atom.kind, atom.time) for atom in value.atoms}
-    kind, time = next(iter(places))
-    if len(places) > 1 or kind in (Kind.INTEGRAL, Kind.LARGEST):
-        return value
-    return take(kind, written_out(value), time)
-
-
-def _taken_like(value: HorizonExpression, symbol: ca.SX) -> HorizonExpression:
-    """A parameter, taken where it can be compared with a value: on a path, at a point or end."""
-    kinds = {atom.kind for atom in value.atoms}
-    times = {atom.time for atom in value.atoms}
-    if kinds == {Kind.PATH}:
-        return along_path(symbol)
-    if kinds == {Kind.POINT} and len(times) == 1:
-        return take(Kind.POINT, symbol, times.pop())
-    return at_end(symbol)
-
-
-def _parts(term: Term) -> ca.SX:
-    """E of |e|, a column for a norm."""
-    return ca.vertcat(*term.components) if term.is_norm else term.inner
-
-
-def _is_plain(value: HorizonExpression) -> bool:
-    """Whether a value consists of unknowns of the program, which are exact to their last digit."""
-    if len(value.atoms) != 1 or not value.value.is_valid_input():
-        return False
-    expression = written_out(value)
-    return all(expression[j].is_symbolic() for j in range(expression.numel()))
-
-
-def _used(value: HorizonExpression) -> HorizonExpression:
-    """The value without atoms that do not occur in it."""
-    occur = tuple(a for a in value.atoms if ca.depends_on(value.value, a.symbol))
-    return replace(value, atoms=occur)
-
-
-def _scalar(value: HorizonExpression, j: int) -> HorizonExpression:
-    """One component of a value, with the components of atoms that occur in it alone."""
-    row, atoms = ca.SX(value.value[j]), []
-    for atom in value.atoms:
-        for i in range(atom.symbol.numel()):
-            if not ca.depends_on(row, atom.symbol[i]):
-                continue
-            if atom.of is not None:
-                atoms.append(atom)
-                continue
-            symbol = ca.SX.sym(atom.kind.value)
-            atoms.append(replace(atom, expression=atom.expression[i], symbol=symbol))
-            row = ca.substitute(row, atom.symbol[i], symbol)
-    return HorizonExpression(row, tuple(atoms))
 
 
 def _inexact(what: str) -> ValueError:
@@ -435,42 +353,3 @@ def _inexact(what: str) -> ValueError:
         "under a weight that is not known to be positive, where its smooth form has another "
         "optimum; bound the weight, pose each sign alone, or write ca.sqrt(e**2 + eps**2)."
     )
-
-
-def _has_terms(value: HorizonExpression) -> bool:
-    return bool(terms_of(value.value)[1]) or any(
-        bool(terms_of(atom.expression)[1]) for atom in value.atoms
-    )
-
-
-def _put(value: HorizonExpression, symbol: ca.SX, replacement: ca.SX) -> HorizonExpression:
-    """A value with a symbol of its atoms, or of itself, replaced; changed atoms are new ones."""
-    expression = ca.substitute(value.value, symbol, replacement)
-    atoms = []
-    for atom in value.atoms:
-        if atom.of is None and ca.depends_on(atom.expression, symbol):
-            new = ca.SX.sym(atom.kind.value, atom.symbol.numel())
-            inner = ca.substitute(atom.expression, symbol, replacement)
-            expression = ca.substitute(expression, atom.symbol, new)
-            atom = replace(atom, expression=inner, symbol=new)
-        atoms.append(atom)
-    return HorizonExpression(ca.SX(expression), tuple(atoms))
-
-
-def _restored(
-    value: HorizonExpression, terms: Sequence[tuple[Atom | None, Term]]
-) -> HorizonExpression:
-    """A value with its terms written out again, to be found in the next round."""
-    for _, term in terms:
-        marked = ca.copysign(term.value, 1.0)
-        value = _put(value, term.symbol, marked)
-    return value
-
-
-def _with_value(
-    value: HorizonExpression, symbol: ca.SX, bound: HorizonExpression
-) -> HorizonExpression:
-    """A value with another one in place of a symbol."""
-    expression = ca.substitute(value.value, symbol, bound.value)
-    atoms = (*(a for a in value.atoms if a.of is None or a.symbol is not symbol), *bound.atoms)
-    return HorizonExpression(ca.SX(expression), atoms)
