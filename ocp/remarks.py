@@ -32,7 +32,7 @@ def with_remarks(found: ContinuousSolution) -> ContinuousSolution:
     which the cost falls is not a minimum. A search that breaks down leaves the solution as it is,
     and says so.
     """
-    attempts, unchanged = Attempts(), ([], found.status)
+    attempts, unchanged = Attempts(), (list[str](), found.status)
     parts, status = attempts.compute("jumps and kinks", lambda: _looked_for(found), unchanged)
     parts = [
         *parts,
