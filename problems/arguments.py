@@ -233,7 +233,7 @@ def _add_problem(parser: argparse.ArgumentParser) -> None:
         default="tanh",
         help=" | ".join(ACTIVATIONS),
     )
-    add("--width", type=_integer(1), metavar="D", help="size of the state [number of inputs]")
+    add("--width", type=_integer(1), metavar="D", help="size of the state [max(inputs, targets)]")
     add("--hidden", type=_integer(1), metavar="H", help="hidden width, bottleneck only")
     add("--horizon", type=_number(True), default=1.0, metavar="T", help="[1.0]")
     add("--layers", type=_integer(1), default=20, metavar="K", help="[20]")

@@ -67,8 +67,8 @@ class _TurnpikeEstimator(BaseEstimator):
     Args:
         field: inside, outside or bottleneck, or a `VectorField`.
         activation: tanh, relu, ..., as on the command line, or an `Activation`.
-        width: D, the size of the state; by default the number of inputs, or the number of outputs
-            M if that is larger and the read-out takes the first M coordinates.
+        width: D, the size of the state; by default the number of inputs, or that of outputs if
+            that is larger.
         hidden: H of the bottleneck field, by default D; not used by others.
         horizon: T.
         layers: K.
@@ -196,13 +196,11 @@ class _TurnpikeEstimator(BaseEstimator):
 
     def _problem(self, dataset: Dataset) -> LearningProblem:
         trained = _named("readout", self.readout, READOUTS)
-        inputs, outputs = dataset.inputs.shape[1], dataset.targets.shape[1]
-        width = inputs if trained else max(inputs, outputs)
         return LearningProblem(
             dataset,
             field=_named("field", self.field, FIELDS),
             activation=_named("activation", self.activation, ACTIVATIONS),
-            width=width if self.width is None else self.width,
+            width=self.width,
             hidden=self.hidden,
             horizon=self.horizon,
             layers=self.layers,

@@ -66,7 +66,8 @@ class LearningProblem:
         dataset: inputs (N, d0) and targets (N, M). With M = width and the fixed read-out the
             targets are full states.
         field, activation: the right-hand side f.
-        width: D >= d0, the size of the state; d0 by default.
+        width: D >= d0, the size of the state; by default max(d0, M), so that the state has room for
+            the targets (with a read-out that is given, as many as it reads).
         hidden: H, for fields that need it; D by default.
         horizon: T > 0.
         layers: K >= 1.
@@ -198,7 +199,11 @@ class LearningProblem:
         """Width D, of the first layer where widths vary."""
         if self.moving_grid is not None:
             return self.moving_grid.grid(0).size
-        return self.dataset.inputs.shape[1] if self.width is None else self.width
+        if self.width is not None:
+            return self.width
+        if self.fixed_readout is not None:
+            return int(np.shape(self.fixed_readout)[-1])
+        return max(self.dataset.inputs.shape[1], self.outputs)
 
     @cached_property
     def widths(self) -> tuple[int, ...]:

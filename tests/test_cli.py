@@ -268,7 +268,10 @@ def test_an_unusable_csv_file_is_refused_in_one_line(turnpike, command, text, wo
         ("--target y,", ["has no column ''"]),
         ("--target y,y", ["target column 'y' came 2 times"]),
         ("--target a,b,y", ["all 3 columns are targets"]),
-        ("--target b,y", ["first 2 coordinates of a state of width 1", "trained read-out"]),
+        (
+            "--target b,y --width 1",
+            ["first 2 coordinates of a state of width 1", "trained read-out"],
+        ),
         ("--samples 2", ["samples = 2 came with the file 'data.csv'", "leave it out"]),
         ("--loss logistic", ["real-valued", "needs classes", "squared, distance, l1"]),
         ("--loss cross-entropy", ["real-valued", "needs classes", "squared, distance, l1"]),
@@ -279,7 +282,14 @@ def test_options_that_do_not_fit_the_file_are_refused(turnpike, options, words):
 
 
 def test_three_classes_do_not_fit_into_two_coordinates(turnpike):
-    turnpike(f"solve rings {SMALL}").refused("first 3 coordinates of a state of width 2")
+    outcome = turnpike(f"solve rings {SMALL} --width 2")
+    outcome.refused("first 3 coordinates of a state of width 2")
+
+
+@pytest.mark.parametrize("name", ["rings", "gaussians"])
+def test_more_classes_than_inputs_are_solved_at_the_defaults(turnpike, name):
+    assert turnpike(f"solve {name} {SMALL} --save x.npz").code == 0
+    assert metadata_of("x.npz")["options"]["width"] == 3
 
 
 @pytest.mark.parametrize(
@@ -785,7 +795,7 @@ def test_a_bound_holds_for_every_control(turnpike, command):
 
 
 def test_a_trained_readout_serves_more_targets_than_coordinates(turnpike):
-    outcome = turnpike(f"solve rings {SMALL} --readout trained --save x.npz --json")
+    outcome = turnpike(f"solve rings {SMALL} --width 2 --readout trained --save x.npz --json")
     assert outcome.code == 0
     arrays = arrays_of("x.npz")
     assert arrays["readout_weight"].shape == (3, 2)

@@ -194,12 +194,12 @@ def test_predictions_do_not_depend_on_the_units_of_inputs_and_targets():
     )
 
 
-def test_more_outputs_than_inputs_widen_the_state_under_the_first_read_out_only():
+def test_more_outputs_than_inputs_widen_the_state_under_every_read_out():
     inputs = np.linspace(-1, 1, 9)[:, np.newaxis]
     targets = np.hstack([np.sin(inputs), np.cos(inputs), inputs**2])
-    for readout, width in (("first", 3), ("trained", 1)):
+    for readout in ("first", "trained"):
         model = TurnpikeRegressor(layers=3, readout=readout).fit(inputs, targets)
-        assert model.solution_.problem.state_size == width
+        assert model.solution_.problem.state_size == 3
         assert model.predict(inputs).shape == targets.shape
 
 

@@ -424,6 +424,16 @@ def test_sizes_that_are_left_out_follow_from_the_data() -> None:
     assert replace(problem, weight_decay=0.1).readout_weight_decay == 0.1
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (1, 3), (3, 1), (2, 5)])
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_state_has_room_for_inputs_and_targets(inputs, outputs, trained) -> None:
+    dataset = random_dataset(SQUARED, 4, inputs, outputs)
+    problem = LearningProblem(dataset, trained_readout=trained)
+    assert problem.state_size == max(inputs, outputs)
+    readout = np.ones((outputs, inputs))  # one that is given says how much it reads
+    assert LearningProblem(dataset, fixed_readout=readout).state_size == inputs
+
+
 def test_distance_of_one_output_is_posed_without_smoothing() -> None:
     line = small_problem(dataset=random_dataset(DISTANCE, outputs=1), loss=DISTANCE)
     assert line.posed_loss is DISTANCE_ON_THE_LINE
