@@ -12,16 +12,26 @@ from typing import Any, NoReturn
 
 from ocp import Method
 from problems.losses import LOSSES
+from problems.reading import CATEGORICAL_WAYS, MISSING_WAYS
 from problems.regularizers import PENALTIES
 from problems.report import versions
 from problems.solution_file import SCHEMES
 from problems.spatial_grid import RULES
+from problems.text_tables import TEXT_SUFFIXES
 from problems.transfer import TRANSFERS
 from problems.vector_fields import ACTIVATIONS, FIELDS
 
 REQUEST_WRONG = 2  # exit code
 
 DOMAINS = ["interval", "square"]
+SEPARATORS = {
+    "comma": ",",
+    "semicolon": ";",
+    "tab": "\t",
+    "\\t": "\t",
+    "pipe": "|",
+    "space": " ",
+}
 LATER = "arrives with a later version"
 
 
@@ -134,8 +144,29 @@ def _optimizers(text: str) -> tuple[str, ...]:
     return names
 
 
-def _columns(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
+def _separator(text: str) -> str:
+    """One character, or the name of one that is hard to type."""
+    separator = SEPARATORS.get(text, text)
+    if len(separator) != 1 or separator in '"\r\n':
+        raise argparse.ArgumentTypeError(
+            f"expected one character such as ';', or one of {', '.join(SEPARATORS)}, got {text!r}"
+        )
+    return separator
+
+
+def _decimal(text: str) -> str:
+    decimal = {"comma": ",", "point": "."}.get(text, text)
+    if decimal not in (".", ","):
+        raise argparse.ArgumentTypeError(f"expected '.' or ',', got {text!r}")
+    return decimal
+
+
+def _comment(text: str) -> str:
+    if len(text) > 1 or text in ('"', "\n"):
+        raise argparse.ArgumentTypeError(
+            f"expected one character such as '#', or '' for no comments, got {text!r}"
+        )
+    return text
 
 
 def _later(text: str) -> NoReturn:
@@ -218,10 +249,47 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 def _add_problem(parser: argparse.ArgumentParser) -> None:
     keeps_folder = parser.prog.endswith(("sweep", "compare"))
     parser.add_argument(
-        "data", metavar="DATA", help="a name from `turnpike datasets`, .csv or .npz"
+        "data",
+        metavar="DATA",
+        help=f"a name from `turnpike datasets`, or a file: {', '.join(TEXT_SUFFIXES)}, "
+        "also with .gz, or .npz",
     )
     add = parser.add_argument_group("data").add_argument
-    add("--target", type=_columns, metavar="COL[,COL...]", help="target columns [the last]")
+    add(
+        "--target",
+        metavar="COL[,COL...]",
+        help="target columns; in double quotes where names hold commas [the last]",
+    )
+    add(
+        "--separator",
+        type=_separator,
+        metavar="CHAR",
+        help="of cells: a character, or tab | space (a run of blanks) [found from the file]",
+    )
+    add("--decimal", type=_decimal, metavar="CHAR", help="decimal mark . or , [from the file]")
+    add(
+        "--comment",
+        type=_comment,
+        metavar="CHAR",
+        help="lines that begin with it are left out; '' for none [#, where that is no sample]",
+    )
+    add(
+        "--no-header",
+        action="store_true",
+        help="the first line is a sample; columns are x1, x2, ...",
+    )
+    add(
+        "--missing",
+        type=_one_of("way with missing values", list(MISSING_WAYS)),
+        default="fail",
+        help="fail | drop (the samples) | mean (of the column, for inputs) [fail]",
+    )
+    add(
+        "--categorical",
+        type=_one_of("way with inputs of text", list(CATEGORICAL_WAYS)),
+        default="fail",
+        help="fail | one-hot (a column of 0 and 1 per label) [fail]",
+    )
     add("--standardize", action="store_true", help="inputs to zero mean and unit deviation")
     add("--samples", type=_integer(2), metavar="N", help="size of generated data [50]")
     add("--seed", type=_integer(0), default=0, metavar="S", help="of data and starts [0]")

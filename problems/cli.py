@@ -24,6 +24,7 @@ from ocp.nlp import Progress
 from ocp.storage import check_writable
 from problems.arguments import LATER_OPTIONS, REQUEST_WRONG, RequestError, parse
 from problems.cropping import crop, crop_report, crop_sentence, find_crop
+from problems.data_notes import data_notes
 from problems.datasets import DATASETS, Dataset
 from problems.figures import (
     check_figure_path,
@@ -85,7 +86,9 @@ def _say(command: str, message: str) -> None:
 
 
 def _note(command: str, dataset: Dataset) -> None:
-    """One line on data that can be solved but hardly mean what they should."""
+    """A line on what was done to the data, and on those that hardly mean what they should."""
+    for note in data_notes(dataset):
+        _say(command, f"note: {note}")
     if len(dataset.inputs) == 1:
         _say(command, "note: there is one sample only; add more to say anything about the data.")
         return
@@ -158,6 +161,7 @@ def _solve_options(options: argparse.Namespace) -> SolveOptions:
 # Options of a sweep that its results do not depend on, or whose data are fingerprinted
 NOT_IN_REQUEST = (
     *("command", "data", "save", "plot", "json", "quiet", "workers", "model"),
+    *("separator", "decimal", "comment", "no_header", "missing", "categorical"),
     *LATER_OPTIONS,
 )
 

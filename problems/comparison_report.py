@@ -18,7 +18,7 @@ from ocp.continuation import DISTINCT
 from problems.appraisal import Appraisal
 from problems.appraisal_report import appraisal_report
 from problems.comparison import Comparison, Found, best_rates, gap_scale
-from problems.report import number, versions
+from problems.report import data_report, number, versions
 from problems.solution_file import options_of
 from problems.symmetries import Distance, distance
 from problems.torch_optimizers import LBFGS, Optimizer
@@ -39,6 +39,7 @@ def comparison_report(comparison: Comparison, appraisal: Appraisal | None = None
     return {
         "status": status,
         "message": _headline(comparison),
+        **data_report(plan.problem),
         "reference_beaten": _beaten(comparison),
         "reference": {**reference.solved.result, "origin": reference.origin},
         "model": None if appraisal is None else appraisal_report(appraisal),

@@ -4,10 +4,11 @@ A data set is N samples (a_i, y_i), a_i in R^{d0}, y_i in R^M, the data of
 
     E(x) = (1/N) Sum_i loss(P x_i, y_i).
 
-Labels stay labels until the loss is known: `load` gives `RawData`, `encode` makes it a `Dataset`. A
-class column with two classes becomes one column of -1/+1, in sorted order (two one-hot columns
-under cross-entropy); with more classes it becomes one-hot columns of 0/1 (of -1/+1 under logistic
-and hinge). Everything is dimensionless, except real data, which keep the units of their source.
+Labels stay labels until the loss is known: `load` and `read_arrays` give `RawData`, `encode` makes
+it a `Dataset`. A class column with two classes becomes one column of -1/+1, in sorted order (two
+one-hot columns under cross-entropy); with more classes it becomes one-hot columns of 0/1 (of -1/+1
+under logistic and hinge). Everything is dimensionless, except real data, which keep the units of
+their source.
 """
 
 import operator
@@ -23,15 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from problems.point_clouds import GENERATORS
-from problems.tables import (
-    DataError,
-    RawData,
-    checked_matrix,
-    listed,
-    nearest,
-    read_csv,
-    read_npz,
-)
+from problems.reading import Reading
+from problems.sample_arrays import read_arrays, read_npz
+from problems.tables import DataError, RawData, checked_matrix, listed, nearest
+from problems.text_tables import TEXT_SUFFIXES, read_text
 
 __all__ = [
     "DATASETS",
@@ -39,10 +35,13 @@ __all__ = [
     "Dataset",
     "DatasetDescription",
     "RawData",
+    "Reading",
     "Standardized",
     "class_columns",
     "encode",
     "load",
+    "read_arrays",
+    "shift_and_scale",
     "standardize",
     "train_test_split",
 ]
@@ -50,6 +49,8 @@ __all__ = [
 REGRESSION_LOSSES = ("squared", "distance", "l1")
 SIGN_LOSSES = ("logistic", "hinge")  # classes are -1/+1
 LOSSES = (*REGRESSION_LOSSES, *SIGN_LOSSES, "cross-entropy")
+
+FILES = f"{', '.join(TEXT_SUFFIXES)} (each also with .gz) or .npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,7 @@ class Dataset:
             is -1), one for a one-hot column, none for a number.
         input_names: d0 names; x1, x2, ... when left out.
         target_names: M names; y1, y2, ... when left out.
+        notes: what there is to say about how the data were read, a sentence each.
 
     Raises:
         DataError: no rows or columns, unequal row counts, a wrong number of names, or a value that
@@ -76,6 +78,7 @@ class Dataset:
     classes: tuple[tuple[str, ...], ...] = ()
     input_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate, and take read-only copies."""
@@ -165,33 +168,44 @@ def load(
     *,
     samples: int | None = None,
     seed: int = 0,
-    target_columns: Sequence[str] | None = None,
+    target_columns: Sequence[str] | str | None = None,
+    reading: Reading | None = None,
 ) -> RawData:
-    """Load a named data set, or a table from a .csv or .npz file.
+    """Load a named data set, or samples from a file of text or a .npz file.
 
     Args:
         name_or_path: a key of `DATASETS`, or a file's path; a name goes before a file of that name.
         samples: N, for named data sets only, at least 2. By default 50 generated samples, or a real
             data set in full; given N, a random subset of a real one, stratified by class.
         seed: of everything random.
-        target_columns: names of the target columns, for .csv files only; by default the last.
+        target_columns: names of the target columns, for files of text only; by default the last. A
+            single text is a name, or several separated by commas.
+        reading: how a file is read; for .npz files only what it says of gaps and inputs of text.
 
     Raises:
         DataError: an unknown name, an option that does not apply, scikit-learn missing, or a file
             that is not found or cannot be used.
     """
-    path = Path(name_or_path)
+    path, reading = Path(name_or_path), Reading() if reading is None else reading
     if isinstance(name_or_path, str) and name_or_path in DATASETS:
         if target_columns is not None:
             raise DataError(
                 f"target columns came for the named data set {name_or_path!r}, "
                 "expected only with a .csv file; leave them out."
             )
+        if reading.asked:
+            raise DataError(
+                f"{reading.asked[0]} came for the named data set {name_or_path!r}, expected only "
+                "with a file; leave it out."
+            )
         return _named(DATASETS[name_or_path], samples, seed)
-    if path.suffix.lower() not in (".csv", ".npz"):
+    suffix = Path(path.stem if path.suffix.lower() == ".gz" else path).suffix.lower()
+    is_text = suffix in TEXT_SUFFIXES
+    if not is_text and path.suffix.lower() != ".npz":
         if os.path.isfile(path):
             raise DataError(
-                f"file {str(path)!r} is neither .csv nor .npz; convert it to one of them."
+                f"file {str(path)!r} is of no known kind, expected {FILES}; "
+                "rename it, or convert it to one of them."
             )
         word = str(name_or_path)
         raise DataError(
@@ -205,14 +219,19 @@ def load(
             f"samples = {samples} came with the file {str(path)!r}, expected only with a named "
             "data set; leave it out, a file is used in full."
         )
-    if path.suffix.lower() == ".csv":
-        return read_csv(path, target_columns)
+    if is_text:
+        return read_text(path, target_columns, reading)
     if target_columns is not None:
         raise DataError(
             f"target columns came with {str(path)!r}, expected only with a .csv file; "
             "leave them out, a .npz file has its targets in the array 'targets'."
         )
-    return read_npz(path)
+    if reading.asked_of_text:
+        raise DataError(
+            f"{reading.asked_of_text[0]} came with {str(path)!r}, expected only with a file of "
+            "text; leave it out."
+        )
+    return read_npz(path, reading)
 
 
 def encode(raw: RawData, loss_name: str) -> Dataset:
@@ -245,7 +264,9 @@ def encode(raw: RawData, loss_name: str) -> Dataset:
             )
         classes = tuple((name,) for name in raw.target_names)
         columns = np.column_stack(raw.targets)
-        return Dataset(raw.name, raw.inputs, columns, classes, raw.input_names, raw.target_names)
+        return Dataset(
+            raw.name, raw.inputs, columns, classes, raw.input_names, raw.target_names, raw.notes
+        )
     encoded = [
         _encoded_column(raw, column, name, loss_name)
         for column, name in zip(raw.targets, raw.target_names, strict=True)
@@ -257,6 +278,7 @@ def encode(raw: RawData, loss_name: str) -> Dataset:
         tuple(labels for _, classes, _ in encoded for labels in classes),
         raw.input_names,
         tuple(name for _, _, names in encoded for name in names),
+        raw.notes,
     )
 
 
@@ -290,27 +312,47 @@ def standardize(dataset: Dataset) -> Standardized:
 
         a_ij -> (a_ij - mean_j) / scale_j,    scale_j^2 = (1/N) Sum_i (a_ij - mean_j)^2
 
+    A constant column has no deviation to be scaled by; it is shifted to 0, which a note says.
+
     Raises:
-        DataError: a column is constant, or too wide for its deviation to be a float64.
+        DataError: a column is too wide for its deviation to be a float64.
     """
     inputs = dataset.inputs
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
-    # Rounding may leave a constant column with a tiny deviation, so compare its values.
-    constant = (inputs == inputs[0]).all(axis=0) | (scale == 0)
+    mean, scale = shift_and_scale(inputs, f"{dataset.name}: inputs", dataset.input_names)
+    constant = (inputs == inputs[0]).all(axis=0)
+    notes = dataset.notes
     if constant.any():
         names = [name for name, flag in zip(dataset.input_names, constant, strict=True) if flag]
-        raise DataError(
-            f"{dataset.name}: constant input columns cannot be standardized: {listed(names)}; "
-            "remove them, or do not standardize."
-        )
+        notes = (*notes, f"constant input columns were shifted to 0, not scaled: {listed(names)}.")
+    moved = replace(dataset, inputs=(inputs - mean) / scale, notes=notes)
+    return Standardized(moved, mean, scale)
+
+
+def shift_and_scale(
+    columns: NDArray[np.float64], what: str, names: Sequence[str] = ()
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and population standard deviation (d,) of every column; of constant ones value and 1.
+
+    Args:
+        columns: (N, d), finite.
+        what: the words that open an error message.
+        names: of the columns; by their number from 1 when left out.
+
+    Raises:
+        DataError: a column is too wide for its deviation to be a float64.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = columns.mean(axis=0), columns.std(axis=0)
+    # Rounding may leave a constant column with a tiny deviation, so its values are compared.
+    constant = (columns == columns[0]).all(axis=0)
+    mean[constant], scale[constant | (scale == 0)] = columns[0, constant], 1.0
     if not np.isfinite(scale).all():
-        name = dataset.input_names[int(np.argmin(np.isfinite(scale)))]
+        column = int(np.argmin(np.isfinite(scale)))
+        name = repr(names[column]) if names else str(column + 1)
         raise DataError(
-            f"{dataset.name}: input column {name!r} is too large to be standardized in float64; "
-            "change its unit."
+            f"{what}: column {name} is too large to be standardized in float64; change its unit."
         )
-    return Standardized(replace(dataset, inputs=(inputs - mean) / scale), mean, scale)
+    return mean, scale
 
 
 def train_test_split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:

@@ -26,7 +26,7 @@ from scipy.special import expit, log_expit, log_softmax
 
 from ocp import Certificate, Method, SolveOptions, Status
 from problems.datasets import LOSSES as LOSS_NAMES
-from problems.datasets import REGRESSION_LOSSES, Dataset, class_columns
+from problems.datasets import REGRESSION_LOSSES, Dataset, class_columns, shift_and_scale
 from problems.learning import Array, LearningProblem
 from problems.losses import LOSSES
 from problems.regularizers import PENALTIES
@@ -167,7 +167,7 @@ class _TurnpikeEstimator(BaseEstimator):
             time_limit=np.inf if self.time_limit is None else self.time_limit,
             method=_named("method", self.method, METHODS),
         )
-        self.input_mean_, self.input_scale_ = _shift_and_scale(inputs, self.standardize)
+        self.input_mean_, self.input_scale_ = _shift_and_scale(inputs, "X", self.standardize)
         names = tuple(map(str, getattr(self, "feature_names_in_", ())))
         dataset = Dataset("the training data", self._scaled(inputs), targets, classes, names)
         problem = self._problem(dataset)
@@ -255,7 +255,7 @@ class TurnpikeRegressor(RegressorMixin, _TurnpikeEstimator):  # type: ignore[mis
         )
         self._is_column = targets.ndim == 1
         targets = targets.reshape(len(targets), -1).astype(np.float64)
-        self.target_mean_, self.target_scale_ = _shift_and_scale(targets, self.standardize)
+        self.target_mean_, self.target_scale_ = _shift_and_scale(targets, "y", self.standardize)
         self._solve(inputs, (targets - self.target_mean_) / self.target_scale_, ())
         return self
 
@@ -364,18 +364,8 @@ def _seed(random_state: int | np.random.RandomState | None) -> int:
     return int(generator.randint(LARGEST_SEED))
 
 
-def _shift_and_scale(columns: Array, standardize: bool) -> tuple[Array, Array]:
-    """Mean and deviation of every column, with deviation 1 for constant ones; 0 and 1 if not asked.
-
-    Raises:
-        ValueError: a column is too wide for its deviation to be a float64.
-    """
+def _shift_and_scale(columns: Array, what: str, standardize: bool) -> tuple[Array, Array]:
+    """What every column is shifted and scaled by; 0 and 1 if that is not asked for."""
     if not standardize:
         return np.zeros(columns.shape[1]), np.ones(columns.shape[1])
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = columns.mean(axis=0), columns.std(axis=0)
-    if not np.isfinite(scale).all():
-        raise ValueError("a column is too large to be standardized in float64; change its unit.")
-    # Rounding may leave a constant column with a tiny deviation, so its values are compared.
-    scale[(columns == columns[0]).all(axis=0) | (scale == 0)] = 1.0
-    return mean, scale
+    return shift_and_scale(columns, what)

@@ -20,7 +20,7 @@ from problems.ladder import Ladder, Rung
 from problems.ladder_checks import Checks, Fit, check, fits
 from problems.ladder_plan import LAYERS, label
 from problems.predictions import Predictions, at_strength, predictions
-from problems.report import cell, number, versions
+from problems.report import cell, data_lines, data_report, number, versions
 from problems.turnpike_ladder import turnpike_ladder, turnpike_lines
 
 SETTLED = 0.1  # E this close to its leading term, relatively, is near the limit
@@ -46,6 +46,7 @@ def ladder_report(
     )
     return {
         "status": _status(ladder),
+        **data_report(plan.problems[0]),
         "ladder": plan.variable,
         "keep": plan.keep,
         "held_fixed": _held_fixed(ladder),
@@ -241,7 +242,7 @@ def ladder_table(result: dict[str, Any]) -> str:
     rows = [[heading for _, heading in columns]]
     rows += [[_short(rung.get(key)) for key, _ in columns] for rung in result["rungs"]]
     widths = [max(len(row[j]) for row in rows) for j in range(len(columns))]
-    lines = [f"fixed: {result['held_fixed']}"]
+    lines = [*data_lines(result), f"fixed: {result['held_fixed']}"]
     lines += ["  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
     lines += ["", *_limit_lines(result), *_fit_lines(result), *_check_lines(result)]
     if result["turnpike"] is not None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from problems.data_notes import data_notes, target_reading
+from problems.learning import LearningProblem
 from problems.training import LearningSolution
 from problems.turnpike_report import turnpike_report
 
@@ -18,6 +21,7 @@ def report(solution: LearningSolution) -> dict[str, Any]:
     result: dict[str, Any] = {
         "status": solution.status.value,
         "message": solution.solution.message,
+        **data_report(problem),
         "objective": number(solution.solution.objective),
         "training_error": number(solution.errors[-1]),
         "running_error": number(problem.running_error(solution.trajectory)),
@@ -58,6 +62,30 @@ def report(solution: LearningSolution) -> dict[str, Any]:
     result["backend_status"] = solution.solution.backend_status
     result["versions"] = versions()
     return result
+
+
+def data_report(problem: LearningProblem) -> dict[str, Any]:
+    """How the data were read, and the width of the state that there is for them."""
+    inputs, targets = problem.dataset.inputs.shape[1], problem.outputs
+    return {
+        "target": target_reading(problem.dataset),
+        "width": problem.state_size,
+        "width_reason": f"for {counted(inputs, 'input')} and {counted(targets, 'target column')}",
+        "notes": data_notes(problem.dataset),
+    }
+
+
+def data_lines(result: Mapping[str, Any]) -> list[str]:
+    """The same for people; nothing of a result that was saved without it."""
+    if "target" not in result:
+        return []
+    width = f"{'width of the state':<44}{result['width']}, {result['width_reason']}"
+    return [result["target"], width]
+
+
+def counted(number: int, word: str) -> str:
+    """A number of things, "1 input" or "2 inputs"."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def number(value: float | None) -> float | None:
@@ -102,6 +130,7 @@ def table(result: dict[str, Any]) -> str:
     """The report for people, one quantity a line."""
     flat = {**result, **result["certificate"]}
     lines = [f"{label:<44}{cell(flat[key])}" for key, label in ROWS if key in flat]
+    lines += data_lines(result)
     starts = result.get("starts")
     if starts and starts["tried"] > 1:
         best = ", ".join(f"{value:.8g}" for value in starts["distinct_objectives"][:5])

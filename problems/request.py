@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from problems.arguments import RequestError
-from problems.datasets import DATASETS, Dataset, encode, load, standardize, train_test_split
+from problems.datasets import (
+    DATASETS,
+    Dataset,
+    Reading,
+    encode,
+    load,
+    standardize,
+    train_test_split,
+)
 from problems.grid_request import asked_grid
 from problems.interpolation import minimal_norm
 from problems.learning import LearningProblem
@@ -29,7 +37,7 @@ class Data:
     Args:
         training: encoded and, if asked, standardized.
         held_out: in the same units; None if there are none.
-        remembered: of the standardization, for the solution file.
+        remembered: names of the targets and the standardization, for the solution file.
     """
 
     training: Dataset
@@ -40,7 +48,18 @@ class Data:
 def asked_data(options: argparse.Namespace) -> Data:
     """Load, split, encode and standardize."""
     raw = load(
-        options.data, samples=options.samples, seed=options.seed, target_columns=options.target
+        options.data,
+        samples=options.samples,
+        seed=options.seed,
+        target_columns=options.target,
+        reading=Reading(
+            separator=options.separator,
+            decimal=options.decimal,
+            comment=options.comment,
+            has_header=not options.no_header,
+            missing=options.missing,
+            categorical=options.categorical,
+        ),
     )
     training: Dataset = encode(raw, options.loss)
     held_out: Dataset | None = None
@@ -50,9 +69,11 @@ def asked_data(options: argparse.Namespace) -> Data:
         else:
             held_out = _others(options, training)
     remembered: dict[str, Any] = {}
+    if options.target is not None:
+        remembered["target"] = list(raw.target_names)
     if options.standardize:
         training, mean, scale = standardize(training)
-        remembered = {"input_mean": mean.tolist(), "input_scale": scale.tolist()}
+        remembered |= {"input_mean": mean.tolist(), "input_scale": scale.tolist()}
         if held_out is not None:
             held_out = replace(held_out, inputs=(held_out.inputs - mean) / scale)
     return Data(training, held_out, remembered)

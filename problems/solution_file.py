@@ -133,6 +133,8 @@ def save_solution(
             "classes": dataset.classes,
             "input_names": dataset.input_names,
             "target_names": dataset.target_names,
+            # Nothing of data that were used as they stand
+            **({"notes": dataset.notes} if dataset.notes else {}),
         },
     }
     save_arrays(path, arrays, metadata)
@@ -232,6 +234,7 @@ def _problem(arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> Learning
         tuple(tuple(labels) for labels in names["classes"]),
         tuple(names["input_names"]),
         tuple(names["target_names"]),
+        tuple(names.get("notes", ())),  # a later addition
     )
     moving = _moving_grid(arrays, options)
     return LearningProblem(

@@ -5,10 +5,7 @@ the names of classes. What a class becomes depends on the loss, so that is left 
 `problems.datasets.encode`. Everything here is dimensionless, or in the units of the file.
 """
 
-import csv
 import difflib
-import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +30,7 @@ class RawData:
         input_names: d0 names; x1, x2, ... when left out.
         target_names: one name per target column; y1, y2, ... when left out.
         is_regression: the targets are measurements, never classes, even if all are whole numbers.
+        notes: what there is to say about how they were read, a sentence each.
 
     Raises:
         DataError: no rows, unequal row counts, a value that is not finite, or a column that holds
@@ -45,6 +43,7 @@ class RawData:
     input_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
     is_regression: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate, and take read-only copies."""
@@ -67,118 +66,6 @@ class RawData:
             ("target_names", target_names),
         ):
             object.__setattr__(self, field, value)
-
-
-def read_csv(path: Path, target_columns: Sequence[str] | None = None) -> RawData:
-    """Read a table with a header row; cells are separated by commas, the text is UTF-8.
-
-    A target column whose every cell is a number is numeric, any other is text. Blank lines are
-    skipped.
-
-    Args:
-        path: the file.
-        target_columns: names of the target columns; by default the last. The others are inputs.
-
-    Raises:
-        DataError: anything that is not such a table; the message names the line (from 1, the header
-            included) and the column.
-    """
-    (_, header), *rows = _records(path)
-    _check_header(path, header)
-    if not rows:
-        raise DataError(f"{_quoted(path)} has a header but no rows; add one line per sample.")
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise DataError(
-                f"{_quoted(path)}, line {line}: {len(cells)} cells found, {len(header)} expected "
-                "(one per column of the header); repair that line."
-            )
-        if "" in cells:
-            column = header[cells.index("")]
-            raise DataError(
-                f"{_quoted(path)}, line {line}, column {column!r}: the cell is empty; "
-                "fill it in or remove the line."
-            )
-    target_names = _target_names(path, header, target_columns)
-    input_names = tuple(name for name in header if name not in target_names)
-    lines = [line for line, _ in rows]
-    columns = dict(zip(header, zip(*(cells for _, cells in rows), strict=True), strict=True))
-
-    def place(row: int, name: str) -> str:
-        return f"{_quoted(path)}, line {lines[row]} (row {row + 1}), column {name!r}"
-
-    numbers: dict[str, NDArray[Any]] = {}
-    for name in header:
-        values = [_number(cell) for cell in columns[name]]
-        if None not in values:
-            numbers[name] = _numeric_column(columns[name])
-            finite = np.isfinite(numbers[name])
-            if not finite.all():
-                row = int(np.argmin(finite))
-                raise DataError(
-                    f"{place(row, name)}: {columns[name][row]!r} came, expected a finite number; "
-                    "repair or remove the line."
-                )
-        elif name in input_names:
-            row = values.index(None)
-            raise DataError(
-                f"{place(row, name)}: {_shortened(columns[name][row])} is not a number, and inputs "
-                "must be; repair the cell, remove the column, or name it as a target."
-            )
-        elif any(value is not None and math.isfinite(value) and value % 1 for value in values):
-            row = values.index(None)
-            raise DataError(
-                f"{place(row, name)}: {_shortened(columns[name][row])} came in a target column of "
-                "measured numbers; repair the cell, or write every label as text."
-            )
-    return RawData(
-        path.name,
-        np.column_stack([numbers[name].astype(np.float64) for name in input_names]),
-        tuple(
-            numbers[name] if name in numbers else np.array(columns[name]) for name in target_names
-        ),
-        input_names,
-        target_names,
-    )
-
-
-def read_npz(path: Path) -> RawData:
-    """Read the arrays `inputs`, (N, d0) or (N,), and `targets`, (N, M) or (N,).
-
-    Targets are real numbers or strings. Nothing is ever unpickled.
-
-    Raises:
-        DataError: a missing array, a wrong shape or type, or a truncated or foreign file.
-    """
-    arrays: dict[str, NDArray[Any]] = {}
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            names = list(archive.files)
-            for name in {"inputs", "targets"}.intersection(names):
-                arrays[name] = archive[name]
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    except Exception:  # on foreign bytes NumPy, zipfile and zlib raise a dozen different types
-        raise DataError(
-            f"{_quoted(path)} is not a .npz file of plain arrays (truncated, foreign, or with "
-            "pickled objects); write it again with numpy.savez(path, inputs=..., targets=...)."
-        ) from None
-    for name in ("inputs", "targets"):
-        if name not in arrays:
-            raise DataError(
-                f"{_quoted(path)} has no array {name!r}, only {listed(names)}; "
-                "write it with numpy.savez(path, inputs=..., targets=...)."
-            )
-        if arrays[name].ndim not in (1, 2):
-            raise DataError(
-                f"{_quoted(path)}: {name} has shape {arrays[name].shape}, "
-                "expected (N, columns) or (N,); reshape it."
-            )
-    inputs, targets = (
-        array[:, np.newaxis] if array.ndim == 1 else array
-        for array in (arrays["inputs"], arrays["targets"])
-    )
-    return RawData(path.name, inputs, tuple(targets.T))
 
 
 def checked_matrix(
@@ -254,108 +141,6 @@ def nearest(word: str, names: Iterable[str]) -> str:
     return f"did you mean {by_folded[found[0]]!r}? " if found else ""
 
 
-def _records(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines that are not blank, as (number of the first line, stripped cells); at least one."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{_quoted(path)} is not UTF-8 text (byte {error.start + 1}), expected a CSV file; "
-            "export it as CSV with UTF-8 encoding."
-        ) from None
-    if "\0" in text:
-        raise DataError(
-            f"{_quoted(path)} is a binary file (it holds NUL bytes), expected a CSV file; "
-            "export it as CSV with UTF-8 encoding."
-        )
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    records: list[tuple[int, list[str]]] = []
-    last_line = 0
-    try:
-        for cells in reader:
-            line, last_line = last_line + 1, reader.line_num
-            stripped = [cell.strip() for cell in cells]
-            if stripped not in ([], [""]):
-                records.append((line, stripped))
-    except csv.Error as error:
-        raise DataError(
-            f"{_quoted(path)}, line {last_line + 1}: not a CSV record ({error}); "
-            "check the quotes there."
-        ) from None
-    if not records:
-        raise DataError(f"{_quoted(path)} is empty; expected a header row and one line per sample.")
-    return records
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    if all(_number(cell) is not None for cell in header):
-        raise DataError(
-            f"{_quoted(path)}: the first row is all numbers, so the header row is missing; "
-            "put a line with the column names on top."
-        )
-    if len(header) < 2:
-        raise DataError(
-            f"{_quoted(path)} has one column, {_shortened(header[0])}, expected at least an input "
-            "and a target; separate the columns by commas."
-        )
-    if "" in header:
-        raise DataError(
-            f"{_quoted(path)}: column {header.index('') + 1} has no name in the header; "
-            "name it, or remove it if it only counts the rows."
-        )
-    doubled = [name for name in dict.fromkeys(header) if header.count(name) > 1]
-    if doubled:
-        raise DataError(
-            f"{_quoted(path)}: the header has a name more than once ({listed(doubled)}); "
-            "rename or remove the duplicate columns."
-        )
-
-
-def _target_names(
-    path: Path, header: list[str], target_columns: Sequence[str] | None
-) -> tuple[str, ...]:
-    if target_columns is None:
-        return (header[-1],)
-    # A single name is a sequence of letters, which nobody means.
-    wanted = (target_columns,) if isinstance(target_columns, str) else tuple(target_columns)
-    if not wanted:
-        raise DataError(f"no target column came, expected one of {listed(header)}.")
-    for name in wanted:
-        if name not in header:
-            raise DataError(
-                f"{_quoted(path)} has no column {name!r}; {nearest(name, header)}"
-                f"The columns are {listed(header)}."
-            )
-        if wanted.count(name) > 1:
-            raise DataError(
-                f"target column {name!r} came {wanted.count(name)} times; name it once."
-            )
-    if len(wanted) == len(header):
-        raise DataError(
-            f"{_quoted(path)}: all {len(header)} columns are targets; "
-            "leave at least one as an input."
-        )
-    return wanted
-
-
-def _number(cell: str) -> float | None:
-    try:
-        # float() reads 1_000, which is Python and no CSV.
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
-
-
-def _numeric_column(cells: Sequence[str]) -> NDArray[Any]:
-    """Integers where all are written so and fit into 64 bits, otherwise float64."""
-    try:
-        return np.array([int(cell) for cell in cells], dtype=np.int64)
-    except (ValueError, OverflowError):
-        return np.array([float(cell) for cell in cells])
-
-
 def _checked_column(values: ArrayLike, what: str, name: str, samples: int) -> NDArray[Any]:
     """A read-only copy of one target column: text, 64-bit integers or finite float64."""
     column = np.asarray(values)
@@ -384,13 +169,16 @@ def _checked_column(values: ArrayLike, what: str, name: str, samples: int) -> ND
     return checked
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
+    """A path in quotes, on one line."""
     return repr(str(path))
 
 
-def _shortened(cell: str, limit: int = 40) -> str:
+def shortened(cell: str, limit: int = 40) -> str:
+    """A cell in quotes, on one line, cut after so many characters."""
     return repr(cell if len(cell) <= limit else cell[: limit - 3] + "...")
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{_quoted(path)} cannot be read ({error.strerror or 'input/output error'}).")
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error for a file that the system does not let be read."""
+    return DataError(f"{quoted(path)} cannot be read ({error.strerror or 'input/output error'}).")

@@ -51,6 +51,7 @@ UNTIMED = {"seconds": 0, "timings": {}}  # no two runs share their times
 STARTS_KEYS = {"tried", "solved", "distinct_objectives", "best_found"}
 # Beyond the object that docs promise: our words, the optimiser's, and the rounding of kinks.
 ADDED_KEYS = {"message", "backend_status", "method_reason"}
+ADDED_KEYS |= {"target", "width", "width_reason", "notes"}  # how the data were read
 ADDED_CERTIFICATE_KEYS = {"smoothing"}
 
 LABELLED = "a,b,kind\n0,1,dog\n1,0,cat\n1,1,dog\n0,0,cat\n"
@@ -246,11 +247,11 @@ def test_a_folder_closed_to_writing_is_refused(turnpike):
         ("a,b,y\n1,-inf,3\n", ["line 2 (row 1), column 'b'", "'-inf'", "finite"]),
         ("a,b,y\n1,2,3\n2,3\n", ["line 3", "2 cells found, 3 expected"]),
         ("a,b,y\n1,2,3,4\n", ["line 2", "4 cells found, 3 expected"]),
-        ("a,b,y\n1,,3\n", ["line 2, column 'b'", "empty"]),
+        ("a,b,y\n1,,3\n", ["line 2 (row 1), column 'b'", "empty", "--missing"]),
         ("a,b,y\n1,x,3\n", ["column 'b'", "'x' is not a number"]),
         ("", ["is empty", "header"]),
         ("a,b,y\n", ["a header but no rows"]),
-        ("1,2,3\n4,5,6\n", ["the header row is missing"]),
+        ("3,1,2\n4,5,6\n", ["line 1: '3, 1, 2'", "header row is missing", "--no-header"]),
         ("a,a,y\n1,2,3\n", ["more than once ('a')"]),
         ("y\n1\n", ["one column, 'y'"]),
         ('a,b,y\n1,"2,3\n', ["not a CSV record", "quotes"]),
@@ -327,9 +328,12 @@ def test_a_npz_data_file_takes_no_target_option(turnpike):
     turnpike("solve data.npz --target y").refused("a .npz file has its targets in the array")
 
 
-def test_a_constant_input_cannot_be_standardized(turnpike):
-    outcome = turnpike("solve data.csv --standardize", data="a,b,y\n1,2,3\n1,3,4\n")
-    outcome.refused("constant input columns cannot be standardized: 'a'")
+def test_a_constant_input_is_shifted_to_zero_with_a_note(turnpike):
+    line = "solve data.csv --standardize --layers 3 --save x.npz"
+    outcome = turnpike(line, data="a,b,y\n1,2,3\n1,3,4\n")
+    assert outcome.code == 0
+    outcome.said("note: constant input columns were shifted to 0, not scaled: 'a'.")
+    np.testing.assert_array_equal(arrays_of("x.npz")["inputs"], [[0, -1], [0, 1]])
 
 
 def test_a_constant_class_is_refused(turnpike):
