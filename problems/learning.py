@@ -23,6 +23,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import casadi as ca
 import numpy as np
@@ -42,10 +43,11 @@ from ocp import (
 )
 from ocp.condensing import linearize
 from ocp.runge_kutta import combine
-from problems.datasets import Dataset
+from problems.datasets import Dataset, encode, read_arrays
+from problems.datasets import standardize as with_standardized_inputs
 from problems.known_stages import with_known_stages
 from problems.layer import Layer
-from problems.losses import DISTANCE, DISTANCE_ON_THE_LINE, SQUARED, Loss
+from problems.losses import DISTANCE, DISTANCE_ON_THE_LINE, LOSSES, SQUARED, Loss
 from problems.moving_grid import MovingGrid
 from problems.regularizers import L2, Penalty
 from problems.variable_width import stage_network
@@ -163,6 +165,38 @@ class LearningProblem:
                 raise ValueError(f"{self.loss.name} needs one-hot targets, one class per row.")
         elif self.loss.is_classification and not np.isin(self.dataset.targets, (-1, 1)).all():
             raise ValueError(f"{self.loss.name} needs targets -1 and +1.")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        X: Any,
+        y: Any,
+        *,
+        name: str = "the arrays",
+        missing: str = "fail",
+        categorical: str = "fail",
+        standardize: bool = False,
+        **options: Any,
+    ) -> LearningProblem:
+        """The problem on samples in memory, whose targets are read as on the command line.
+
+        Args:
+            X: inputs (N, d0) or (N,): lists, an array, a data frame or a series.
+            y: targets (N,) or (N, M), likewise; numbers, or labels, which are classes.
+            name: of the data.
+            missing: fail, drop (the samples) or mean (of the inputs), for NaN, None and the like.
+            categorical: fail or one-hot, for inputs of text.
+            standardize: whether inputs are shifted and scaled to mean 0 and deviation 1.
+            options: all others of `LearningProblem`.
+
+        Raises:
+            ValueError: samples that cannot be used, or an option out of its range.
+        """
+        raw = read_arrays(X, y, name=name, missing=missing, categorical=categorical)
+        dataset = encode(raw, _encoding(options.get("loss", SQUARED)))
+        if standardize:
+            dataset = with_standardized_inputs(dataset).dataset
+        return cls(dataset, **options)
 
     def _check_grid(self, grid: MovingGrid) -> None:
         inputs, first = self.dataset.inputs.shape[1], grid.grid(0)
@@ -602,3 +636,12 @@ class LearningProblem:
         """
         slopes = [self.layer(k).lipschitz(u) for k, u in enumerate(trajectory.controls)]
         return float(np.max(self.grid.steps * np.array(slopes)))
+
+
+def _encoding(loss: Loss) -> str:
+    """The loss whose encoding of classes suits this one, which may be its author's own."""
+    if loss.name in LOSSES:
+        return loss.name
+    if loss.is_one_hot:
+        return "cross-entropy"
+    return "logistic" if loss.is_classification else "squared"
