@@ -206,7 +206,7 @@ def test_a_point_without_numbers_says_where():
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("function", ["integrate", "relation_residuals", "_between_nodes"])
+@pytest.mark.parametrize("function", ["integrate", "relation_residuals", "state_violations"])
 def test_an_error_estimate_that_fails_changes_no_status(monkeypatch, function, error):
     monkeypatch.setattr(f"ocp.reintegration.{function}", failing(error))
     found = solve(transfer(), 5)
