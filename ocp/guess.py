@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import casadi as ca
 import numpy as np
@@ -11,12 +12,20 @@ from numpy.typing import ArrayLike
 
 from ocp.discretize import Transcription
 from ocp.problem import OptimalControlProblem
+from ocp.regularity import (
+    Shift,
+    shift_from_singular,
+    shifted_control,
+    shifted_states,
+    terminal_values,
+)
 from ocp.stages import Array
 from ocp.trajectory import Trajectory
 
 FAR = 30.0  # an end time within this factor of 1 is guessed to be 1
 TRIED = 20  # controls, to estimate how fast the state can move
 ROOM = 0.1  # of the size of |e|, by which what bounds it is guessed larger, to be inside
+INSIDE = 0.1  # of the size of a single bound, at least 1; small, but not badly scaled
 LONGER = 8.0  # factor on the parameters, a free end time among them, of another guess
 Values = ArrayLike | Callable[[float], ArrayLike]
 
@@ -33,14 +42,18 @@ class Guess:
         state: of the components that were declared, or of integrals in conditions as well; by
             default lines between the values that the problem fixes at the ends, or else
             held at the initial values; clipped to the bounds.
-        control: by default zero, or the middle of its bounds if zero is not inside them.
-        parameter: one value per parameter; by default 1, or the middle of its bounds if 1 is not
-            inside them; for an unbounded end time of another magnitude, the time that the way
-            between the boundary values takes. Some of them can be given by name, as a mapping.
+        control: by default zero, or if zero is not strictly inside its bounds their middle, or a
+            little inside of the only one.
+        parameter: one value per parameter; by default 1, with bounds likewise; for an unbounded end
+            time of another magnitude, the time that the way between the boundary values takes.
+            Some of them can be given by name, as a mapping.
         noise: standard deviation of what is added to every control and parameter, relative to the
             size of its value, at least 1.
         seed: of the noise.
         simulate: whether the states follow from the control, by the scheme, instead.
+
+    Where neither state nor control is given and the model is singular at their defaults, both are
+    moved a little (`ocp.regularity`).
     """
 
     state: Values | None = None
@@ -54,6 +67,12 @@ class Guess:
         if not (np.isfinite(self.noise) and self.noise >= 0):
             raise ValueError(f"guess.noise must be >= 0 and finite, got {self.noise}.")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether states and controls are left to their defaults."""
+        given = self.state is not None or self.control is not None
+        return not (given or self.noise or self.simulate)
+
     def on(self, transcription: Transcription) -> Trajectory:
         """The guess on the grid of a transcription.
 
@@ -62,7 +81,7 @@ class Guess:
         """
         problem, grid = transcription.problem, transcription.grid
         generator = np.random.default_rng(self.seed)
-        parameters = self._parameters(problem)
+        parameters = self.parameters_of(problem)
         parameters = self._with_noise(generator, parameters, problem.parameter_bounds)
         first, last = problem.times_of(grid.nodes[[0, -1]], parameters)
         span = last - first
@@ -73,36 +92,43 @@ class Guess:
 
         controls, inner = [], []
         n, m = problem.state.numel(), problem.control.numel()
-        default = _inside(problem.control_bounds, 0.0)[: m - problem.slacks.numel()]
-        control = default if self.control is None else self.control
+        declared, default = m - problem.slacks.numel(), default_control(problem)
+        control = default[:declared] if self.control is None else self.control
         state = self.state
-        has_slacks = not problem.slacks.numel() or (
+        has_slacks = declared == m or (
             self.control is not None and _width(self.control, first) == m
         )
+        lines = boundary_lines(problem)
+        if state is None and self.control is None:
+            inside = np.unique(np.append(fractions[1:-1], (fractions[1:] + fractions[:-1]) / 2))
+            shift = shift_from_singular(
+                problem, lines(inside), default, parameters, inside, first + span * inside
+            )
+            if shift is not None:
+                control = shifted_control(problem, default, shift)[:declared]
+                lines = partial(_shifted_lines, problem, lines, shift)
         for k, (node, step) in enumerate(zip(grid.nodes[:-1], grid.steps, strict=True)):
             times = transcription.stage_points(k)[0]
             points = (times - grid.nodes[0]) / grid.horizon
             middle = np.array([(node + step / 2 - grid.nodes[0]) / grid.horizon])
             where = points if transcription.control_per_stage else middle
-            own = m if has_slacks else m - problem.slacks.numel()
+            own = m if has_slacks else declared
             values = sample("control", control, where, own)
             values = np.hstack([values, np.zeros((len(values), m - own))])
             controls.append(self._with_noise(generator, values, problem.control_bounds).ravel())
             inner.append(points[:0] if transcription.tableaux[k].is_explicit else points)
         if state is None:
-            ends = terminal_values(problem)
-            states = [boundary_lines(problem, fraction, ends) for fraction in fractions]
-            locals_ = [[boundary_lines(problem, p, ends) for p in points] for points in inner]
+            states = list(lines(fractions))
+            locals_ = [list(lines(points)) for points in inner]
         else:
 
             def sample_states(where: Array) -> list[Array]:
                 """Of every member; integrals that pose the problem keep their own lines."""
                 width = n if _width(state, first) == n else n - problem.integrals
                 own = sample("state", state, where, width)
-                lines = [boundary_lines(problem, fraction) for fraction in where]
                 return [
                     np.hstack([np.tile(row, (problem.members, 1)), line[:, own.shape[1] :]])
-                    for row, line in zip(own, lines, strict=True)
+                    for row, line in zip(own, lines(where), strict=True)
                 ]
 
             states = sample_states(fractions)
@@ -122,7 +148,12 @@ class Guess:
         )
         return transcription.rollout(trajectory) if self.simulate else trajectory
 
-    def _parameters(self, problem: OptimalControlProblem) -> Array:
+    def parameters_of(self, problem: OptimalControlProblem) -> Array:
+        """Values of the problem's parameters, without noise.
+
+        Raises:
+            ValueError: values that do not fit the problem's parameters, or are not finite.
+        """
         size = problem.parameter.numel()
         if self.parameter is None:
             return default_parameters(problem)
@@ -159,19 +190,29 @@ class Guess:
         return np.clip(values, *bounds)
 
 
-def other_guesses(problem: OptimalControlProblem) -> Iterator[Guess]:
-    """To be tried where the default ends at a point of local infeasibility: longer, and noisy."""
+def other_guesses(problem: OptimalControlProblem, guess: Guess = Guess()) -> Iterator[Guess]:
+    """To be tried where a default one fails: longer, and noisy.
+
+    Args:
+        problem: to be solved.
+        guess: the one that failed, whose parameters are kept as far as they are given.
+    """
     lower, upper = problem.parameter_bounds
-    longer = np.clip(LONGER * default_parameters(problem), lower, upper)
+    longer = replace(guess, parameter=np.clip(LONGER * guess.parameters_of(problem), lower, upper))
     if problem.has_free_horizon:
-        yield Guess(parameter=longer)
-    yield Guess(noise=1.0, seed=0)
+        yield longer
+    yield replace(guess, noise=1.0, seed=0)
     if problem.has_free_horizon:
-        yield Guess(parameter=longer, noise=1.0, seed=0)
+        yield replace(longer, noise=1.0, seed=0)
+
+
+def default_control(problem: OptimalControlProblem) -> Array:
+    """Zero, or what is strictly inside the bounds (m,) where zero is not."""
+    return _inside(problem.control_bounds, 0.0)
 
 
 def default_parameters(problem: OptimalControlProblem) -> Array:
-    """1, or the middle of bounds that do not contain it; a free end time of the right magnitude.
+    """1, or what is strictly inside the bounds; a free end time of the right magnitude.
 
     A free start is guessed at 0 likewise.
     """
@@ -187,72 +228,94 @@ def default_parameters(problem: OptimalControlProblem) -> Array:
     lower, upper = (np.asarray(b, dtype=float)[j] for b in problem.parameter_bounds)
     if np.isfinite(upper) or values[j] != 1.0:
         return values
-    time = _travel_time(problem, values)
+    time = travel_time(problem, values)
     if np.isfinite(time) and not 1 / FAR <= time <= FAR:
         values[j] = max(time, lower)
     return values
 
 
-def _travel_time(problem: OptimalControlProblem, parameters: Array) -> float:
-    """Time in which the fastest of a few controls covers the way between the boundary values."""
+def travel_time(
+    problem: OptimalControlProblem, parameters: Array, along: Sequence[float] = (0.5,)
+) -> float:
+    """Time in which the fastest of a few controls covers the way between the boundary values.
+
+    Args:
+        problem: in its own units.
+        parameters: of the problem.
+        along: fractions of the way at which speeds are looked at.
+
+    Returns:
+        The time; not a number if the boundary values are alike, or nothing moves.
+    """
     arguments = [problem.state, problem.control, problem.parameter, problem.data, problem.time]
     rate = ca.Function("f", arguments, [problem.dynamics])
-    start, end = boundary_lines(problem, 0.0)[0], boundary_lines(problem, 1.0)[0]
+    start, end = boundary_lines(problem)(np.array([0.0, 1.0]))[:, 0]
     lower, upper = (np.asarray(b, dtype=float) for b in problem.control_bounds)
     low, high = np.where(np.isfinite(lower), lower, -1.0), np.where(np.isfinite(upper), upper, 1.0)
     generator = np.random.default_rng(0)
     speed = np.zeros(start.size)
+    data = np.asarray(problem.member_data, dtype=float)[0]
+    first, length = problem.span(parameters)
     for _ in range(TRIED):
         control = low + (high - low) * generator.random(low.size)
-        data = np.asarray(problem.member_data, dtype=float)[0]
-        point = ((start + end) / 2, control, parameters, data, problem.span(parameters)[0])
-        found = np.abs(rate(*point).full().ravel())
-        speed = np.fmax(speed, np.where(np.isfinite(found), found, 0.0))
+        for fraction in along:
+            place = (1.0 - fraction) * start + fraction * end
+            time = first + fraction * length
+            found = np.abs(rate(place, control, parameters, data, time).full().ravel())
+            speed = np.fmax(speed, np.where(np.isfinite(found), found, 0.0))
     way = np.abs(end - start)
     moves = (way > 0) & (speed > 0)
     return float((way[moves] / speed[moves]).max()) if moves.any() else np.nan
 
 
 def _inside(bounds: tuple, value: float) -> Array:
-    """The value where it lies within the bounds, otherwise their middle, or the near one."""
+    """The value where it is strictly inside the bounds, otherwise their middle.
+
+    Inside a single bound, by INSIDE of its size: where the model ends at the bound, as the
+    logarithm does, so do its derivatives.
+    """
     lower, upper = (np.asarray(b, dtype=float) for b in bounds)
-    bounded = np.isfinite(lower) & np.isfinite(upper)
-    middle = np.where(
-        bounded, np.where(bounded, lower, 0.0) / 2 + np.where(bounded, upper, 0.0) / 2, value
-    )
-    inside = (lower < value) & (value < upper)
-    return np.asarray(np.clip(np.where(inside, value, middle), lower, upper), dtype=float)
+    low, high = np.where(np.isfinite(lower), lower, 0.0), np.where(np.isfinite(upper), upper, 0.0)
+    above = low + INSIDE * np.maximum(1.0, np.abs(low))
+    below = high - INSIDE * np.maximum(1.0, np.abs(high))
+    one_sided = np.where(np.isfinite(lower), above, below)
+    middle = np.where(np.isfinite(lower) & np.isfinite(upper), low / 2 + high / 2, one_sided)
+    is_inside = (lower < value) & (value < upper)
+    return np.asarray(np.where(is_inside, value, middle), dtype=float)
 
 
-def boundary_lines(
-    problem: OptimalControlProblem, fraction: float, ends: Array | None = None
-) -> Array:
-    """States (N, n) on straight lines between the values that the problem fixes at the ends.
+def boundary_lines(problem: OptimalControlProblem) -> Callable[[Array], Array]:
+    """States on straight lines between the values that the problem fixes at the ends.
 
-    Where it fixes none, the value of the other end, or what is nearest to zero within the bounds.
-    The terminal values are looked up unless they are given as `ends`.
+    Where it fixes none, the value of the other end, or zero, or what is strictly inside the bounds.
+
+    Returns:
+        Fractions (Q,) of the horizon -> states (Q, N, n).
     """
     lower, upper = (np.asarray(b, dtype=float) for b in problem.state_bounds)
     start = np.asarray(problem.initial_state, dtype=float)
-    end = np.tile(terminal_values(problem) if ends is None else ends, (len(start), 1))
+    end = np.tile(terminal_values(problem), (len(start), 1))
     start = np.where(np.isnan(start), end, start)
-    start = np.where(np.isnan(start), np.clip(0.0, lower, upper), start)
+    start = np.where(np.isnan(start), _inside((lower, upper), 0.0), start)
     end = np.where(np.isnan(end), start, end)
-    line = (1.0 - fraction) * start + fraction * end
-    return line if fraction == 0.0 else np.clip(line, lower, upper)
+
+    def lines(fractions: Array) -> Array:
+        s = fractions[:, None, None]
+        states = (1.0 - s) * start + s * end
+        # A given start counts, be it outside the bounds.
+        return np.where(s == 0.0, states, np.clip(states, lower, upper))
+
+    return lines
 
 
-def terminal_values(problem: OptimalControlProblem) -> Array:
-    """Values (n,) at which terminal constraints hold components of the state; NaN elsewhere."""
-    values = np.full(problem.state.numel(), np.nan)
-    places = {s.element_hash(): j for j, s in enumerate(ca.symvar(problem.state))}
-    for constraint in problem.terminal_constraints:
-        lower, upper = np.asarray(constraint.lower), np.asarray(constraint.upper)
-        for r in np.flatnonzero(lower == upper).tolist():
-            entry = constraint.expression[r]
-            if entry.is_symbolic() and entry.element_hash() in places:
-                values[places[entry.element_hash()]] = lower[r]
-    return values
+def _shifted_lines(
+    problem: OptimalControlProblem,
+    lines: Callable[[Array], Array],
+    shift: Shift,
+    fractions: Array,
+) -> Array:
+    """The states of `boundary_lines`, moved off a singular point."""
+    return shifted_states(problem, lines(fractions), shift, fractions)
 
 
 def _with_slacks(

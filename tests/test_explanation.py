@@ -61,6 +61,7 @@ class Broken:
 
 START = at_start(X) == [0, 0]
 ARRIVE = (at_end(X) == [1, 0]).named("arrive")
+AT_ZERO = Guess(state=0.0)  # of the user's; the default would not stay there
 BROKEN = {
     "a logarithm of a negative start": Broken(
         lambda: solve(scalar(ca.log(Y) + U, at_start(Y) == -1)),
@@ -68,12 +69,12 @@ BROKEN = {
         (r"dynamics of y\[layer 0\]", "start elsewhere"),
     ),
     "a cost that divides by zero": Broken(
-        lambda: solve(scalar(U, at_start(Y) == 0, minimize=integral(1 / Y + U**2))),
+        lambda: solve(scalar(U, at_start(Y) == 0, minimize=integral(1 / Y + U**2)), guess=AT_ZERO),
         Status.INVALID_NUMBER,
         (r"cost\[layer 0\]",),
     ),
     "a singular start, where the derivative of a root is infinite": Broken(
-        lambda: solve(scalar(ca.sqrt(Y) + U, at_start(Y) == 0)),
+        lambda: solve(scalar(ca.sqrt(Y) + U, at_start(Y) == 0), guess=AT_ZERO),
         Status.INVALID_NUMBER,
         (r"derivative of the dynamics of y\[layer 0\]",),
     ),

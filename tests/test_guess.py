@@ -111,10 +111,10 @@ def test_by_default_the_state_lies_on_lines_between_the_given_ends():
     np.testing.assert_allclose(found, np.column_stack([1 + 2 * GRID.nodes, 0 * GRID.nodes]))
 
 
-def test_a_free_start_takes_the_value_of_the_end_or_what_is_nearest_to_zero():
+def test_a_free_start_takes_the_value_of_the_end_or_the_middle_of_bounds_without_zero():
     conditions = [at_end(X[0]) == 5, along_path(X[1]).within(2, 3)]
     found = states(Guess(), transcribed(posed(*conditions)))
-    np.testing.assert_array_equal(found, np.tile([5.0, 2.0], (4, 1)))
+    np.testing.assert_array_equal(found, np.tile([5.0, 2.5], (4, 1)))
 
 
 def test_the_default_line_keeps_to_the_bounds_of_the_state():
@@ -128,18 +128,18 @@ def test_the_default_line_keeps_to_the_bounds_of_the_state():
         ((-1, 3), 0.0),
         ((1, 3), 2.0),
         ((0, 3), 1.5),
-        ((1, math.inf), 1.0),
-        ((-math.inf, -2), -2.0),
+        ((1, math.inf), 1.1),
+        ((-math.inf, -2), -2.2),
         ((-math.inf, math.inf), 0.0),
     ],
 )
-def test_by_default_the_control_is_zero_or_within_its_bounds(bounds, expected):
+def test_by_default_the_control_is_zero_or_strictly_within_its_bounds(bounds, expected):
     found = controls(Guess(), transcribed(posed(START, along_path(U).within(*bounds))))
     np.testing.assert_array_equal(found, np.full((3, 1), expected))
 
 
-def test_by_default_a_parameter_is_one_or_within_its_bounds():
-    for bounds, expected in (((0, 5), 1.0), ((2, 6), 4.0), ((-math.inf, -3), -3.0)):
+def test_by_default_a_parameter_is_one_or_strictly_within_its_bounds():
+    for bounds, expected in (((0, 5), 1.0), ((2, 6), 4.0), ((-math.inf, -3), -3.3)):
         problem = posed(START, at_end(P).within(*bounds), at_end(X[0]) == P)
         assert Guess().on(transcribed(problem)).parameters == [expected]
 
