@@ -4,6 +4,7 @@ from ocp.certificate import Certificate, certify
 from ocp.continuation import MultiStart, multi_start
 from ocp.continuous import ContinuousSolution, Dual
 from ocp.convex import absolute, largest, norm
+from ocp.deadline import Deadline
 from ocp.discretize import discretize
 from ocp.expressions import along_path, at, at_end, at_start, integral
 from ocp.grid import TimeGrid
@@ -53,6 +54,7 @@ __all__ = [
     "Certificate",
     "Constraint",
     "ContinuousSolution",
+    "Deadline",
     "Dual",
     "ErrorEstimate",
     "Guess",

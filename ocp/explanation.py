@@ -58,22 +58,33 @@ def explain(
     certificate: Certificate,
     status: Status,
     tolerance: float,
+    find_conflict: bool = True,
 ) -> str:
-    """A sentence on the status, and for a solve that failed what is wrong and what to do."""
+    """A sentence on the status, and for a solve that failed what is wrong and what to do.
+
+    The constraints that conflict are found by least squares, which may be left out.
+    """
     sentence = message(status, certificate, tolerance)
     if status in (Status.SOLVED, Status.INTERRUPTED, Status.NOT_A_MINIMUM):
         return sentence
     attempts = Attempts()
     none: list[str] = []
     parts = attempts.compute(
-        "explanation", lambda: _causes(shooting, result, status, tolerance, attempts), none
+        "explanation",
+        lambda: _causes(shooting, result, status, tolerance, attempts, find_conflict),
+        none,
     )
     reasons = [f"No {part} was found: {reason}." for part, reason in attempts.reasons.items()]
     return " ".join([sentence, *parts, *reasons])
 
 
 def _causes(
-    shooting: Shooting, result: NLPResult, status: Status, tolerance: float, attempts: Attempts
+    shooting: Shooting,
+    result: NLPResult,
+    status: Status,
+    tolerance: float,
+    attempts: Attempts,
+    find_conflict: bool,
 ) -> list[str]:
     """Sentences on what is wrong with a solve that failed, and what to do."""
     staged, parts = shooting.staged, list[str]()
@@ -89,6 +100,8 @@ def _causes(
             f"The controls or parameters have run off to {np.abs(trajectory.decisions).max():.0e}: "
             "the cost seems to have no minimum; bound them or give them a cost."
         )
+    elif status is Status.INFEASIBLE and not find_conflict:
+        parts.append("The time limit left no time to find what conflicts.")
     elif status is Status.INFEASIBLE:
         found = attempts.compute(
             "conflict", lambda: conflict(shooting, result.point, tolerance), None

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 import casadi as ca
 import numpy as np
 
+from ocp.deadline import NEVER, Deadline
 from ocp.interrupt import Request, interruptible
 from ocp.nlp import Array, Iteration, NLPResult, NonlinearProgram, Progress, Status
 from ocp.shooting import Shooting
@@ -51,13 +52,13 @@ class FatropOptions:
     Args:
         tolerance: of the scaled optimality error.
         max_iterations: limit of iterations.
-        time_limit: wall time, s; looked at once per iteration.
+        deadline: looked at once per iteration.
         objective_scale: the objective is multiplied by it.
     """
 
     tolerance: float = 1e-10
     max_iterations: int = 3000
-    time_limit: float = float("inf")
+    deadline: Deadline = NEVER
     objective_scale: float = 1.0
 
 
@@ -130,7 +131,7 @@ def minimize(
     }
     solver = ca.nlpsol("solver", "fatrop", nlp, settings)
     built = time.perf_counter()
-    watch.deadline = built + options.time_limit
+    watch.deadline = options.deadline
     lower, upper = tighten(staged_program.lower, staged_program.upper)
     row_lower, row_upper = tighten(staged_program.constraint_lower, staged_program.constraint_upper)
     words, code, iterations = "", EXCEPTION, None
@@ -256,7 +257,7 @@ class _Watch(ca.Callback):
         self.program, self.progress = program, progress
         self.gradient_size = gradient_size
         self.number = 0
-        self.deadline = float("inf")
+        self.deadline = NEVER
         self.last: Array | None = None
         self.stop: Status | None = None
         self.request = Request()
@@ -293,5 +294,5 @@ class _Watch(ca.Callback):
         self.number += 1
         if self.request.is_pending:
             self.stop = Status.INTERRUPTED
-        elif time.perf_counter() > self.deadline:
+        elif self.deadline.has_passed:
             self.stop = Status.TIME_LIMIT

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import casadi as ca
 import numpy as np
 
+from ocp.deadline import NEVER, Deadline
 from ocp.interrupt import Request, interruptible
 from ocp.linear_solvers import LinearSolver, require_linear_solver
 from ocp.nlp import Array, Iteration, NLPResult, NonlinearProgram, Progress, Status
@@ -39,6 +40,8 @@ _STATUSES = {
 PIVOT_ORDER = 0
 PERMUTING_SCALING = 0
 
+ACCEPTABLE = 1e2  # times the tolerance: an error with which a run that cannot go on is content
+
 # Keep a primal-dual start where it is: no push away from bounds, and a small barrier at once.
 WARM_START: dict[str, object] = {
     "warm_start_init_point": "yes",
@@ -58,7 +61,7 @@ class IpoptOptions:
     Args:
         tolerance: of the scaled optimality error.
         max_iterations: limit of iterations.
-        time_limit: wall time, s.
+        deadline: looked at once per iteration.
         objective_scale: the objective is multiplied by it inside the optimiser.
         linear_solver: of the KKT systems; one that does not work here is refused by `minimize`.
         pivot_tolerance: smallest pivot that MUMPS takes as it stands, relative to its column; IPOPT
@@ -68,7 +71,7 @@ class IpoptOptions:
 
     tolerance: float = 1e-10
     max_iterations: int = 3000
-    time_limit: float = float("inf")
+    deadline: Deadline = NEVER
     objective_scale: float = 1.0
     linear_solver: LinearSolver = LinearSolver.MUMPS
     pivot_tolerance: float | None = None
@@ -104,7 +107,7 @@ def minimize(
             f"{int((~np.isfinite(start)).sum())} that are not finite."
         )
     begin = time.perf_counter()
-    watch = _Watch(program, progress)
+    watch = _Watch(program, options, progress)
     settings = _options(program, options, watch)
     if warm is not None:
         settings["ipopt"] = {**WARM_START, **settings["ipopt"]}
@@ -126,12 +129,15 @@ def minimize(
     seconds = time.perf_counter() - built
     statistics = solver.stats()
     words = str(statistics.get("return_status", "no return status"))
+    status = _STATUSES.get(words, Status.FAILED)
+    if watch.stop is not None and status is Status.INTERRUPTED:
+        status, words = watch.stop
     iterations = statistics.get("iter_count")
     point = result["x"].full().ravel()
     if not np.isfinite(point).all():
         point = watch.last if watch.last is not None else start
     return NLPResult(
-        status=_STATUSES.get(words, Status.FAILED),
+        status=status,
         backend_status=words,
         point=point,
         multipliers=result["lam_g"].full().ravel(),
@@ -165,7 +171,7 @@ def _options(program: NonlinearProgram, options: IpoptOptions, watch: _Watch) ->
         "constr_viol_tol": min(options.tolerance, 1e-9),
         "dual_inf_tol": 1.0,
         "compl_inf_tol": min(options.tolerance, 1e-6),
-        "acceptable_tol": 1e2 * options.tolerance,
+        "acceptable_tol": ACCEPTABLE * options.tolerance,
         "max_iter": options.max_iterations,
         "nlp_scaling_method": "none",
         "obj_scaling_factor": options.objective_scale,
@@ -177,8 +183,6 @@ def _options(program: NonlinearProgram, options: IpoptOptions, watch: _Watch) ->
         ipopt["mumps_permuting_scaling"] = PERMUTING_SCALING
         if options.pivot_tolerance is not None:
             ipopt["mumps_pivtol"] = options.pivot_tolerance
-    if np.isfinite(options.time_limit):
-        ipopt["max_wall_time"] = options.time_limit
     return {
         **named,
         "ipopt": {**ipopt, **options.extra},
@@ -191,9 +195,15 @@ def _options(program: NonlinearProgram, options: IpoptOptions, watch: _Watch) ->
 
 
 class _Watch(ca.Callback):
-    """Reports every iteration, remembers it, and asks IPOPT to stop after an interrupt."""
+    """Reports every iteration, and asks IPOPT to stop: interrupted, or out of time.
 
-    def __init__(self, program: NonlinearProgram, progress: Progress | None) -> None:
+    It sees the iterates of the restoration phase as well. Which of the reasons it was is `stop`,
+    our status and words, since IPOPT has one word for all of them.
+    """
+
+    def __init__(
+        self, program: NonlinearProgram, options: IpoptOptions, progress: Progress | None
+    ) -> None:
         ca.Callback.__init__(self)
         self.lower, self.upper = program.constraint_lower, program.constraint_upper
         self.sizes = {
@@ -203,6 +213,8 @@ class _Watch(ca.Callback):
             "g": self.lower.size,
             "lam_g": self.lower.size,
         }
+        self.deadline = options.deadline
+        self.stop: tuple[Status, str] | None = None
         self.progress = progress
         self.number = 0
         self.last: Array | None = None
@@ -227,13 +239,20 @@ class _Watch(ca.Callback):
         point = values["x"].full().ravel()
         if np.isfinite(point).all():
             self.last = point
-        if self.progress is not None:
-            rows = values["g"].full().ravel()
-            violation = np.maximum(self.lower - rows, rows - self.upper)
-            worst = float(np.max(violation, initial=0.0))
-            try:
-                self.progress(Iteration(self.number, float(values["f"]), worst))
-            except BaseException as error:  # raised again when the optimiser has returned
-                self.failure = error
+        rows, cost = values["g"].full().ravel(), float(values["f"])
+        violation = np.maximum(np.maximum(self.lower - rows, rows - self.upper), 0.0)
+        worst = float(np.max(violation, initial=0.0))
+        try:
+            if self.progress is not None:
+                self.progress(Iteration(self.number, cost, worst))
+            self._look_for_a_reason_to_stop()
+        except BaseException as error:  # raised again when the optimiser has returned
+            self.failure = error
         self.number += 1
-        return [1.0 if self.request.is_pending or self.failure else 0.0]
+        return [1.0 if self.stop or self.failure else 0.0]
+
+    def _look_for_a_reason_to_stop(self) -> None:
+        if self.request.is_pending:
+            self.stop = Status.INTERRUPTED, "stopped: interrupted"
+        elif self.deadline.has_passed:
+            self.stop = Status.TIME_LIMIT, "stopped: time limit"

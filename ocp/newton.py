@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from ocp.condensing import Linearization, Multipliers, adjoint, linearize, reduced_gradient
+from ocp.deadline import NEVER, Deadline
 from ocp.descent import QuasiNewton
 from ocp.gauss_newton import GaussNewton
 from ocp.interrupt import Request, interruptible
@@ -82,12 +83,12 @@ class Limits:
     Args:
         tolerance: of the gradient, relative to the terms that cancel in it.
         max_iterations: of both kinds together.
-        time_limit: s.
+        deadline: looked at once per iteration.
     """
 
     tolerance: float = 1e-10
     max_iterations: int = 3000
-    time_limit: float = float("inf")
+    deadline: Deadline = NEVER
 
 
 class Stop(Exception):
@@ -121,7 +122,7 @@ class Watch:
             raise Stop(Status.INTERRUPTED)
         if done >= self.limits.max_iterations:
             raise Stop(Status.ITERATION_LIMIT)
-        if time.perf_counter() - self.begin > self.limits.time_limit:
+        if self.limits.deadline.has_passed:
             raise Stop(Status.TIME_LIMIT)
 
     def result(self, decisions: Array, status: Status) -> NLPResult:

@@ -65,7 +65,7 @@ def minimize(
     chosen = FatropOptions(
         tolerance=options.tolerance,
         max_iterations=options.max_iterations,
-        time_limit=options.time_limit,
+        deadline=options.deadline,
         objective_scale=options.objective_scale,
     )
     return fatrop.minimize(layout, start, chosen, progress, warm)

@@ -7,9 +7,9 @@ optimiser says of itself.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -17,17 +17,21 @@ from ocp.blas_threads import threads_for
 from ocp.certificate import Certificate, certify, certify_linearized
 from ocp.condensing import Linearization, adjoint, linearize, reduced_gradient
 from ocp.continuous import ContinuousSolution, in_continuous_time, judged_by_its_error
+from ocp.deadline import NEVER, Deadline
 from ocp.diagnosis import initial_offenders, not_finite
 from ocp.discretize import Transcription, embed, uniform_grid
 from ocp.explanation import explain, message
+from ocp.first_phase import has_collapsed
 from ocp.grid import TimeGrid
-from ocp.guess import Guess, other_guesses
+from ocp.guess import Guess
+from ocp.interrupt import interruptible
 from ocp.ipopt import IpoptOptions
 from ocp.linear_solvers import LinearSolver
 from ocp.method import Choice, Method, choose, kinks_or_limits
 from ocp.newton import Limits
 from ocp.nlp import NLPResult, Progress, Status
 from ocp.nlp_solvers import NLPSolver, minimize
+from ocp.other_starts import from_other_starts, is_failure, leaves_room
 from ocp.problem import OptimalControlProblem
 from ocp.reduced import Reduced
 from ocp.reduced_program import ReducedProgram
@@ -59,6 +63,7 @@ GIVEN_UP: tuple[Status, ...] = (
 ASTRAY: tuple[Status, ...] = (*GIVEN_UP, Status.INVALID_NUMBER)  # the same, of a program with rows
 FEASIBLE = 1e-4  # relative violation beyond which a point that is called solved is infeasible
 SMALLEST_TOLERANCE = 1e-12  # of the optimiser, above rounding
+FIRST_PHASE_ITERATIONS = 300  # at one horizon; one that needs more is left for the next
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ class SolveOptions:
             intervals none is beyond 2e-3, of relations held at the nodes alone none below 1e-2.
         max_iterations: limit of the optimiser's iterations; those of a quasi-Newton descent are
             cheap, and a wide network may need thousands.
-        time_limit: wall time of the optimiser, s.
+        time_limit: wall time of a whole call, s: of all starts and retries together, and of what
+            comes after them; what it leaves no time for is left out, and the message says so.
         objective_scale: factor on the objective inside the optimiser; None chooses one.
         method: how to solve; AUTO chooses by size and expected time, see `ocp.method`.
         ipopt: further options of IPOPT, by their own names.
@@ -121,6 +127,7 @@ def solve(
     scaling: Scaling | None = None,
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
+    deadline: Deadline | None = None,
 ) -> ContinuousSolution:
     """Solve a problem in continuous time on a grid.
 
@@ -135,44 +142,62 @@ def solve(
             per interval.
         guess: where to start: a guess, a trajectory on this very grid, or an earlier solution on
             any grid, method or horizon; one of the same shape also lends its multipliers. See
-            `Guess` for the default; if that ends infeasible, a few others are tried.
+            `Guess` for the default; if that fails, a few others are tried (`ocp.other_starts`), as
+            they are after a guess of the parameters alone if the end time is free.
         scaling: sizes of the variables; by default those of an earlier solution, or powers of ten
             from bounds and guess.
         options: tolerance and limits.
         progress: called with every iteration.
+        deadline: shared with other calls; the earlier of it and of the options' time limit counts.
 
     Returns:
         The solution in the problem's own terms and units: of the cost to be maximised if that was
         asked, with free initial values in the first state and times on a free horizon.
     """
+    deadline = (deadline or NEVER).within(options.time_limit)
     if not isinstance(grid, TimeGrid):
         grid = uniform_grid(problem, grid)
     tableaux = (
         (tableau,) * grid.intervals if isinstance(tableau, ButcherTableau) else tuple(tableau)
     )
-    with timed() as watch:
+    with timed() as watch, interruptible() as request:
         transcription = Transcription(problem, grid, tableaux, substeps, control_per_stage)
-        found = _solve_from(guess, transcription, scaling, options, progress)
-        if guess is None and found.status is Status.INFEASIBLE and found.iterations:
+        found = _solve_from(guess, transcription, scaling, options, progress, deadline)
+        if is_failure(found, options.tolerance) and leaves_room(guess, transcription):
+            run = partial(
+                _run, scaling=scaling, options=options, progress=progress, deadline=deadline
+            )
+            start = guess if isinstance(guess, Guess) else Guess()
             with spent_on("search"):
-                found = _from_other_guesses(found, transcription, scaling, options, progress)
-        found = with_remarks(judged_by_its_error(found, options.discretization_tolerance))
+                found = from_other_starts(found, start, transcription, run, deadline, request)
+        found = with_remarks(_judged(found, options, deadline))
     return found.changed(timings=watch.timings())
 
 
-def _from_other_guesses(
-    found: ContinuousSolution,
+def _judged(
+    found: ContinuousSolution, options: SolveOptions, deadline: Deadline
+) -> ContinuousSolution:
+    """With what its error says of the grid that it was solved on, if there is time to look."""
+    if found.is_solved and deadline.has_passed:
+        words = "The time limit left no time to see whether the grid is fine enough."
+        return found.changed(message=f"{found.message} {words}")
+    return judged_by_its_error(found, options.discretization_tolerance)
+
+
+def _run(
+    guess: Guess | Trajectory,
     transcription: Transcription,
+    is_first_phase: bool,
     scaling: Scaling | None,
     options: SolveOptions,
     progress: Progress | None,
+    deadline: Deadline,
 ) -> ContinuousSolution:
-    """The first solution from another default guess, or what was found before."""
-    for other in other_guesses(transcription.problem):
-        again = _solve_from(other, transcription, scaling, options, progress)
-        if again.is_solved or again.status is Status.INTERRUPTED:
-            return again
-    return found.changed(message=f"{found.message} Other starts ended no better.")
+    """Solve from another guess; of a first phase nothing but its trajectory is wanted."""
+    if not is_first_phase:
+        return _solve_from(guess, transcription, scaling, options, progress, deadline)
+    options = replace(options, max_iterations=min(options.max_iterations, FIRST_PHASE_ITERATIONS))
+    return _minimized_from(guess, transcription, scaling, options, progress, deadline)
 
 
 def _solve_from(
@@ -181,8 +206,30 @@ def _solve_from(
     scaling: Scaling | None,
     options: SolveOptions,
     progress: Progress | None,
+    deadline: Deadline,
 ) -> ContinuousSolution:
-    """Solve a transcribed problem from one guess."""
+    """Solve a transcribed problem from one guess; an end time that is no time is a failure."""
+    found = _minimized_from(guess, transcription, scaling, options, progress, deadline)
+    if not has_collapsed(transcription.problem, found.horizon):
+        return found
+    words = (
+        f"The end time has collapsed to {found.horizon:.1e}; bound it from below, bound the "
+        "controls, or guess the time."
+    )
+    status = Status.FAILED if found.is_solved else found.status
+    words = words if found.is_solved else f"{found.message} {words}"
+    return found.changed(status=status, message=words)
+
+
+def _minimized_from(
+    guess: Guess | Trajectory | Solution | None,
+    transcription: Transcription,
+    scaling: Scaling | None,
+    options: SolveOptions,
+    progress: Progress | None,
+    deadline: Deadline,
+) -> ContinuousSolution:
+    """Solve a transcribed problem from one guess, in scaled variables."""
     problem, grid = transcription.problem, transcription.grid
     start, warm = _start(guess, transcription)
     if scaling is None and isinstance(guess, ContinuousSolution):
@@ -196,7 +243,7 @@ def _solve_from(
     if scaling.cost is not None and options.objective_scale is None:
         options = replace(options, objective_scale=1.0 / scaling.cost)
     first = embed(inner, to_scaled(start, scaling))
-    solution = solve_staged(inner_transcription.staged(), first, options, progress, warm)
+    solution = solve_staged(inner_transcription.staged(), first, options, progress, warm, deadline)
     return in_continuous_time(solution, transcription, inner_transcription, scaling)
 
 
@@ -228,15 +275,18 @@ def solve_staged(
     options: SolveOptions = SolveOptions(),
     progress: Progress | None = None,
     warm: NLPResult | None = None,
+    deadline: Deadline | None = None,
 ) -> Solution:
     """Minimise a staged problem by the method that suits it, and certify where it ended.
 
     A guess may be decisions (u^0, ..., u^{K-1}, p) alone, for the states that they lead to. A
     solution as guess also lends its multipliers, as does an earlier result given as `warm`, if
     it is of a problem of the same shape, so that a solved problem is re-solved in a few iterations.
+    The earlier of a deadline, shared with other calls, and of the options' time limit counts.
     """
+    deadline = (deadline or NEVER).within(options.time_limit)
     with timed() as watch, threads_for(staged.decision_size):
-        found = _solve_staged(staged, guess, options, progress, warm)
+        found = _solve_staged(staged, guess, options, progress, warm, deadline)
     return replace(found, timings=watch.timings())
 
 
@@ -246,6 +296,7 @@ def _solve_staged(
     options: SolveOptions,
     progress: Progress | None,
     warm: NLPResult | None,
+    deadline: Deadline,
 ) -> Solution:
     earlier = guess if isinstance(guess, Solution) else None
     if isinstance(guess, Solution):
@@ -265,18 +316,21 @@ def _solve_staged(
     if choice.method is not Method.SHOOTING:
         if kinks_or_limits(staged) is None:
             given_up = GIVEN_UP
-            solution = _without_states(staged, choice, decisions, options, progress)
+            solution = _without_states(staged, choice, decisions, options, progress, deadline)
         else:
             given_up, layout = ASTRAY, ReducedProgram(staged)
             rolled, own = rollout(staged, decisions), warm
             if earlier is not None and not (warm is not None and layout.fits(warm)):
                 own = layout.claimed(rolled, earlier.certificate.multipliers)
-            solution = _by_program(layout, choice, rolled, options, progress, own)
+            solution = _by_program(layout, choice, rolled, options, progress, own, deadline)
         if solution.status not in given_up or options.method is not Method.AUTO:
             return solution
+        if deadline.has_passed:
+            words = "The time limit left no time for multiple shooting."
+            return replace(solution, message=f"{solution.message} {words}")
         choice = Choice(Method.SHOOTING, f"Multiple shooting, after {choice.method.value} gave up.")
     guess = _rolled(staged, guess)
-    return _by_program(Shooting(staged), choice, guess, options, progress, warm)
+    return _by_program(Shooting(staged), choice, guess, options, progress, warm, deadline)
 
 
 def _by_program(
@@ -286,6 +340,7 @@ def _by_program(
     options: SolveOptions,
     progress: Progress | None,
     warm: NLPResult | None,
+    deadline: Deadline,
 ) -> Solution:
     """Minimise the nonlinear program of a problem from a guess, and certify where it ended."""
     staged = layout.staged
@@ -301,7 +356,7 @@ def _by_program(
     settings = IpoptOptions(
         tolerance=max(TOLERANCE_RATIO * options.tolerance, SMALLEST_TOLERANCE),
         max_iterations=options.max_iterations,
-        time_limit=options.time_limit,
+        deadline=deadline,
         objective_scale=scale,
         linear_solver=options.linear_solver,
         extra=options.ipopt,
@@ -318,7 +373,7 @@ def _by_program(
         objective=linearization.objective,
         costs=costs_by_term(linearization),
         status=status,
-        message=_explained(layout, result, certificate, status, options.tolerance),
+        message=_explained(layout, result, certificate, status, options.tolerance, deadline),
         backend_status=result.backend_status,
         certificate=certificate,
         iterations=result.iterations,
@@ -338,11 +393,13 @@ def _explained(
     certificate: Certificate,
     status: Status,
     tolerance: float,
+    deadline: Deadline,
 ) -> str:
     """What the status means; where the states were kept, what is wrong and what to do as well."""
     if isinstance(layout, Shooting):
         with spent_on("certificate"):
-            return explain(layout, result, certificate, status, tolerance)
+            in_time = not deadline.has_passed
+            return explain(layout, result, certificate, status, tolerance, find_conflict=in_time)
     return message(status, certificate, tolerance)
 
 
@@ -372,14 +429,15 @@ def _without_states(
     start: Array,
     options: SolveOptions,
     progress: Progress | None,
+    deadline: Deadline,
 ) -> Solution:
     """Minimise in the decisions alone, and certify where it ended."""
     limits = Limits(
         max(TOLERANCE_RATIO * options.tolerance, SMALLEST_TOLERANCE),
         options.max_iterations,
-        options.time_limit,
+        deadline,
     )
-    built, reduced = time.perf_counter(), Reduced(staged)
+    reduced = Reduced(staged)
     with spent_on("solve"):
         result = minimize_reduced(reduced, choice.method, start, limits, progress)
     if result.status is Status.INVALID_NUMBER:
@@ -387,8 +445,7 @@ def _without_states(
         why = _at_the_guess(not_finite(at_guess))
         return _refused(at_guess, Status.INVALID_NUMBER, why)
     linearization, certificate, status = _certified(reduced, result, options.tolerance)
-    if status is Status.NOT_A_MINIMUM:
-        limits = replace(limits, time_limit=limits.time_limit - (time.perf_counter() - built))
+    if status is Status.NOT_A_MINIMUM and not deadline.has_passed:
         with spent_on("solve"):
             start = result.point
             again = minimize_reduced(reduced, choice.method, start, limits, progress, leave=True)
@@ -427,22 +484,18 @@ def _sharpened(
     warm: NLPResult | None,
 ) -> tuple[NLPResult, Trajectory, Certificate, Status]:
     """Minimise, and go on with a magnified cost where that ends short of the certificate."""
-    begin = time.perf_counter()
     with spent_on("solve"):
         result = minimize(options.nlp_solver, layout, start, settings, progress, warm)
     trajectory, certificate, status = _judge(layout, result, options.tolerance)
     sharp = TOLERANCE_RATIO * options.tolerance
     for _ in range(RETRIES):
-        left = settings.time_limit - (time.perf_counter() - begin)
         loose = status is Status.NOT_A_MINIMUM and certificate.stationarity > sharp
         if not (status is Status.INACCURATE or loose) or not certificate.can_be_tested:
             break
-        if left <= 0:
+        if settings.deadline.has_passed:
             break
         # The cost is nearly flat in units of the optimiser's tolerance: magnify it, and go on.
-        settings = replace(
-            settings, objective_scale=RETRY_SCALE * settings.objective_scale, time_limit=left
-        )
+        settings = replace(settings, objective_scale=RETRY_SCALE * settings.objective_scale)
         with spent_on("solve"):
             again = minimize(options.nlp_solver, layout, result.point, settings, progress, result)
         found = _judge(layout, again, options.tolerance)
