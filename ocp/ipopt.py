@@ -16,6 +16,7 @@ from ocp.deadline import NEVER, Deadline
 from ocp.interrupt import Request, interruptible
 from ocp.linear_solvers import LinearSolver, require_linear_solver
 from ocp.nlp import Array, Iteration, NLPResult, NonlinearProgram, Progress, Status
+from ocp.stagnation import WINDOW, Stagnation
 from ocp.timings import spent_on
 
 # Return codes of IPOPT (IpReturnCodes_inc.h); "acceptable" is not solved.
@@ -62,6 +63,7 @@ class IpoptOptions:
         tolerance: of the scaled optimality error.
         max_iterations: limit of iterations.
         deadline: looked at once per iteration.
+        idle_iterations: without notable progress (`ocp.stagnation`) after which the run ends.
         objective_scale: the objective is multiplied by it inside the optimiser.
         linear_solver: of the KKT systems; one that does not work here is refused by `minimize`.
         pivot_tolerance: smallest pivot that MUMPS takes as it stands, relative to its column; IPOPT
@@ -72,6 +74,7 @@ class IpoptOptions:
     tolerance: float = 1e-10
     max_iterations: int = 3000
     deadline: Deadline = NEVER
+    idle_iterations: int = WINDOW
     objective_scale: float = 1.0
     linear_solver: LinearSolver = LinearSolver.MUMPS
     pivot_tolerance: float | None = None
@@ -113,17 +116,21 @@ def minimize(
         settings["ipopt"] = {**WARM_START, **settings["ipopt"]}
     with spent_on("build"):
         solver = ca.nlpsol("solver", "ipopt", _oracle(program), settings)
+    watch.solver = solver
     built = time.perf_counter()
-    with interruptible() as watch.request:
-        result = solver(
-            x0=start,
-            lbx=program.lower,
-            ubx=program.upper,
-            lbg=program.constraint_lower,
-            ubg=program.constraint_upper,
-            lam_x0=0.0 if warm is None else warm.bound_multipliers,
-            lam_g0=0.0 if warm is None else warm.multipliers,
-        )
+    try:
+        with interruptible() as watch.request:
+            result = solver(
+                x0=start,
+                lbx=program.lower,
+                ubx=program.upper,
+                lbg=program.constraint_lower,
+                ubg=program.constraint_upper,
+                lam_x0=0.0 if warm is None else warm.bound_multipliers,
+                lam_g0=0.0 if warm is None else warm.multipliers,
+            )
+    finally:
+        watch.solver = None  # which holds the watch: together they would never be freed
     if watch.failure is not None:
         raise watch.failure
     seconds = time.perf_counter() - built
@@ -195,7 +202,7 @@ def _options(program: NonlinearProgram, options: IpoptOptions, watch: _Watch) ->
 
 
 class _Watch(ca.Callback):
-    """Reports every iteration, and asks IPOPT to stop: interrupted, or out of time.
+    """Reports every iteration, and asks IPOPT to stop: interrupted, out of time, or stagnating.
 
     It sees the iterates of the restoration phase as well. Which of the reasons it was is `stop`,
     our status and words, since IPOPT has one word for all of them.
@@ -213,7 +220,9 @@ class _Watch(ca.Callback):
             "g": self.lower.size,
             "lam_g": self.lower.size,
         }
-        self.deadline = options.deadline
+        self.deadline, self.tolerance = options.deadline, ACCEPTABLE * options.tolerance
+        self.stagnation = Stagnation(options.idle_iterations, self.tolerance)
+        self.solver: ca.Function | None = None
         self.stop: tuple[Status, str] | None = None
         self.progress = progress
         self.number = 0
@@ -245,14 +254,25 @@ class _Watch(ca.Callback):
         try:
             if self.progress is not None:
                 self.progress(Iteration(self.number, cost, worst))
-            self._look_for_a_reason_to_stop()
+            self._look_for_a_reason_to_stop(worst, float(violation.sum()), cost)
         except BaseException as error:  # raised again when the optimiser has returned
             self.failure = error
         self.number += 1
         return [1.0 if self.stop or self.failure else 0.0]
 
-    def _look_for_a_reason_to_stop(self) -> None:
+    def _look_for_a_reason_to_stop(self, worst: float, total: float, cost: float) -> None:
+        """At an iterate whose violations have this maximum and this sum."""
+        is_feasible = worst <= self.tolerance
         if self.request.is_pending:
             self.stop = Status.INTERRUPTED, "stopped: interrupted"
         elif self.deadline.has_passed:
             self.stop = Status.TIME_LIMIT, "stopped: time limit"
+        elif self.stagnation.is_reached(total, cost, self._errors):
+            status = Status.FAILED if is_feasible else Status.INFEASIBLE
+            self.stop = status, f"stopped: no progress in {self.stagnation.window} iterations"
+
+    def _errors(self) -> Array:
+        """Optimality error of every iterate so far, by IPOPT's own account."""
+        assert self.solver is not None
+        history = self.solver.stats()["iterations"]
+        return np.max([history[name] for name in ("inf_pr", "inf_du", "mu")], axis=0)

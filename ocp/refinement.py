@@ -19,7 +19,6 @@ Optim. Control Appl. Meth. 32 (2011), 476-502.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -27,6 +26,7 @@ from itertools import pairwise
 import numpy as np
 
 from ocp.continuous import ContinuousSolution, judged_by_its_error
+from ocp.deadline import Deadline
 from ocp.discretize import uniform_grid
 from ocp.grid import TimeGrid
 from ocp.guess import Guess
@@ -48,7 +48,6 @@ MOST_STAGES = 9
 DOUBLINGS = 3  # of the first grid, while there is no feasible point on it
 PAYS = 0.1  # more stages go on paying while each addition leaves at most this share of the error
 JUMP = 0.5  # share of a control's range in an interval that lies between two neighbouring stages
-LEAST_TIME = 1e-3  # s, for a solve that begins when the time is up
 COMPARED = 5  # points in an interval at which two solutions are compared
 NOTABLE = 0.1  # of the largest change of an interval's state between two solutions
 
@@ -229,7 +228,7 @@ class _Run:
     rounds: list[Round] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.end = time.perf_counter() + self.options.time_limit
+        self.deadline = Deadline.after(self.options.time_limit)
 
     def solve(
         self,
@@ -240,7 +239,6 @@ class _Run:
     ) -> tuple[ContinuousSolution, Array]:
         """The solution on the intervals, and the error of each; infinite if it is not solved."""
         nodes = [interval.start for interval in intervals] + [intervals[-1].end]
-        left = max(self.end - time.perf_counter(), LEAST_TIME)
         found = solve(
             self.problem,
             TimeGrid(np.array(nodes)),
@@ -249,7 +247,8 @@ class _Run:
             guess=start,
             scaling=self.scaling,
             # Errors on the way are what refinement is about; they are judged at its end.
-            options=replace(self.options, time_limit=left, discretization_tolerance=np.inf),
+            options=replace(self.options, discretization_tolerance=np.inf),
+            deadline=self.deadline,
         )
         assert found.transcription is not None
         errors = _errors(found) if found.is_solved else np.full(len(intervals), np.inf)

@@ -42,6 +42,7 @@ from ocp.scaling import Scaling, automatic_scaling, scaled, scaled_rows, to_scal
 from ocp.shooting import Shooting
 from ocp.solution import Solution, costs_by_term
 from ocp.stages import Array, StagedProblem
+from ocp.stagnation import WINDOW
 from ocp.timings import spent_on, timed
 from ocp.trajectory import (
     Trajectory,
@@ -82,6 +83,8 @@ class SolveOptions:
             cheap, and a wide network may need thousands.
         time_limit: wall time of a whole call, s: of all starts and retries together, and of what
             comes after them; what it leaves no time for is left out, and the message says so.
+        idle_iterations: without notable progress in violation, cost or optimality error
+            (`ocp.stagnation`) after which IPOPT is stopped.
         objective_scale: factor on the objective inside the optimiser; None chooses one.
         method: how to solve; AUTO chooses by size and expected time, see `ocp.method`.
         ipopt: further options of IPOPT, by their own names.
@@ -96,6 +99,7 @@ class SolveOptions:
     discretization_tolerance: float = 1e-2
     max_iterations: int = 10_000
     time_limit: float = float("inf")
+    idle_iterations: int = WINDOW
     objective_scale: float | None = None
     ipopt: dict[str, object] = field(default_factory=dict)
     method: Method = Method.AUTO
@@ -112,6 +116,8 @@ class SolveOptions:
             )
         if self.max_iterations < 1:
             raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}.")
+        if self.idle_iterations < 1:
+            raise ValueError(f"idle_iterations must be at least 1, got {self.idle_iterations}.")
         if not self.time_limit > 0:
             raise ValueError(f"the time limit must be positive, got {self.time_limit} s.")
 
@@ -357,6 +363,7 @@ def _by_program(
         tolerance=max(TOLERANCE_RATIO * options.tolerance, SMALLEST_TOLERANCE),
         max_iterations=options.max_iterations,
         deadline=deadline,
+        idle_iterations=options.idle_iterations,
         objective_scale=scale,
         linear_solver=options.linear_solver,
         extra=options.ipopt,
