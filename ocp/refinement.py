@@ -190,6 +190,8 @@ def _refined_by(
             why = f"the solve on {len(intervals)} intervals ended {found.status.value}."
             return run.result(best or found, why)
         before, best, start = best, found, found
+        if run.deadline.has_passed:
+            return run.result(found, "the time limit left no time for more rounds.")
         within = (errors <= tolerance).all() and run.total(found) <= tolerance
         if confirmed and before is not None:
             change = abs(found.objective - before.objective) / (_cost_size(found) or 1.0)
@@ -237,7 +239,10 @@ class _Run:
         *,
         is_confirmation: bool,
     ) -> tuple[ContinuousSolution, Array]:
-        """The solution on the intervals, and the error of each; infinite if it is not solved."""
+        """The solution on the intervals, and the error of each.
+
+        It is infinite if the solve failed, or left no time to estimate it.
+        """
         nodes = [interval.start for interval in intervals] + [intervals[-1].end]
         found = solve(
             self.problem,
@@ -251,8 +256,9 @@ class _Run:
             deadline=self.deadline,
         )
         assert found.transcription is not None
-        errors = _errors(found) if found.is_solved else np.full(len(intervals), np.inf)
-        total = self.total(found) if found.is_solved else np.inf
+        is_known = found.is_solved and not self.deadline.has_passed
+        errors = _errors(found) if is_known else np.full(len(intervals), np.inf)
+        total = self.total(found) if is_known else np.inf
         entry = Round(
             len(intervals),
             found.transcription.unknowns,
@@ -269,7 +275,9 @@ class _Run:
 
     def result(self, found: ContinuousSolution, reason: str, *, is_met: bool = False) -> Refinement:
         """The refinement that ends with a solution."""
-        judged = judged_by_its_error(found, self.options.discretization_tolerance)
+        judged = found
+        if not self.deadline.has_passed:
+            judged = judged_by_its_error(found, self.options.discretization_tolerance)
         if judged is not found:
             judged = with_remarks(judged)
         return Refinement(judged, tuple(self.rounds), is_met, reason)
