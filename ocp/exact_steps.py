@@ -2,16 +2,16 @@
 
     y' = h f(t + theta h, y, u(theta)),    0 <= theta <= 1,    y(0) = x_k,
 
-for all steps of one method at once, each with its own h. The method is Dormand and Prince's DOP853;
-stiff steps are left to Radau IIA, which is given the sparse derivative of f, one block for every
-member in every step (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I and II).
+for all steps of one method at once, each with its own h. The method is Dormand and Prince's DOP853
+(Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I); stiff steps are left to
+Radau IIA of high order (`ocp.stiff_steps`), which is given the sparse derivative of f, one block
+for every member in every step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import casadi as ca
 import numpy as np
@@ -22,6 +22,7 @@ from scipy.sparse import csc_matrix
 from ocp.path import Model, Steps
 from ocp.problem import OptimalControlProblem
 from ocp.stages import Array
+from ocp.stiff_steps import integrate_stiff
 
 ACCURACY = 1e-12  # relative, of the adaptive integration
 STIFF_ACCURACY = 1e-10  # where every digit costs more steps
@@ -130,21 +131,31 @@ class _System:
         """States (G, N, n) and running costs (G,) at the ends of the steps."""
         count = len(self.batch)
         initial = np.concatenate([(self.before / self.sizes).ravel(), np.zeros(count)])
-        y = _adaptive(self.rate, initial, self._sparse_jacobian() if is_stiff else None)
+        if is_stiff:
+            with np.errstate(all="ignore"):
+                jacobian = self._sparse_jacobian()
+                arguments = (initial, STIFF_ACCURACY, MOST_EVALUATIONS)
+                y = integrate_stiff(self.rates, jacobian, *arguments)
+        else:
+            y = _adaptive(lambda theta, y: self.rates(np.array([theta]), y[None])[0], initial)
         return y[:-count].reshape(self.before.shape) * self.sizes, y[-count:] * self.cost_size
 
-    def _at(self, theta: float, y: Array) -> tuple[Array, Array, Array, Array]:
-        """Times, states, controls and parameters of all steps."""
-        states = y[: -len(self.batch)].reshape(self.before.shape) * self.sizes
-        fractions = np.full(len(self.batch), theta)
-        controls = self.group.controls_at(self.batch, fractions, within_bounds=False)
-        return self.start + theta * self.length, states, controls, self.parameters
+    def _at(self, theta: Array, y: Array) -> tuple[Array, Array, Array, Array]:
+        """Times, states, controls and parameters of all steps, at one theta after the other."""
+        count = len(self.batch)
+        states = y[:, :-count].reshape(-1, *self.before.shape[1:]) * self.sizes
+        where, fractions = np.tile(self.batch, theta.size), np.repeat(theta, count)
+        controls = self.group.controls_at(where, fractions, within_bounds=False)
+        times = (self.start + theta[:, None] * self.length).ravel()
+        return times, states, controls, self.parameters
 
-    def rate(self, theta: float, y: Array) -> Array:
-        """Derivative of y, of all steps."""
+    def rates(self, theta: Array, y: Array) -> Array:
+        """Derivatives (q, size) of y (q, size) of all steps, at theta (q,)."""
         rates, running = self.model(*self._at(theta, y))
-        scaled = self.length[:, None, None] * rates / self.sizes
-        return np.concatenate([scaled.ravel(), self.length * running.sum(axis=1) / self.cost_size])
+        shape = (theta.size, *self.before.shape)
+        scaled = self.length[:, None, None] * rates.reshape(shape) / self.sizes
+        costs = self.length * running.sum(axis=1).reshape(shape[:2]) / self.cost_size
+        return np.hstack([scaled.reshape(theta.size, -1), costs])
 
     def _sparse_jacobian(self) -> Callable[[float, Array], csc_matrix]:
         """Derivative of the rate in y: a block for every member in every step, and its cost."""
@@ -162,17 +173,14 @@ class _System:
         places = csc_matrix((entries, (rows.ravel(), columns.ravel())), shape=(size, size))
 
         def jacobian(theta: float, y: Array) -> csc_matrix:
-            values = (self.slopes(*self._at(theta, y)) * factor).ravel()
+            slopes = self.slopes(*self._at(np.array([theta]), y[None]))
+            values = (slopes * factor).ravel()
             return csc_matrix((values[places.data], places.indices, places.indptr), (size, size))
 
         return jacobian
 
 
-def _adaptive(
-    rate: Callable[[float, Array], Array],
-    initial: Array,
-    jacobian: Callable[[float, Array], csc_matrix] | None,
-) -> Array:
+def _adaptive(rate: Callable[[float, Array], Array], initial: Array) -> Array:
     """The state at 1; not a number where the integration breaks down."""
     left = MOST_EVALUATIONS
 
@@ -183,16 +191,14 @@ def _adaptive(
             raise _BrokenDownError
         return rate(theta, y)
 
-    settings: dict[str, Any] = {"method": "DOP853", "rtol": ACCURACY, "atol": ACCURACY}
-    if jacobian is not None:
-        accuracy = {"rtol": STIFF_ACCURACY, "atol": STIFF_ACCURACY}
-        settings = {"method": "Radau", "jac": jacobian, **accuracy}
     with np.errstate(all="ignore"):
         try:
             found = solve_ivp(
                 *(counted, (0.0, 1.0), initial),
                 t_eval=[1.0],
-                **settings,
+                method="DOP853",
+                rtol=ACCURACY,
+                atol=ACCURACY,
             )
         except _BrokenDownError:
             return np.full_like(initial, np.nan)
