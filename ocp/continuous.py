@@ -354,8 +354,8 @@ class ContinuousSolution(Solution):
                 inner.setdefault(key, []).append((block.time, y))
             else:
                 first.setdefault(key, len(times))
-                # Rows of a soft constraint carry the unit of time themselves.
-                per_time = 1.0 if block.constraint.is_soft else unit
+                # Rows that are multiplied by the horizon carry the unit of time themselves.
+                per_time = 1.0 if block.constraint.by_horizon else unit
                 times.append(block.time)
                 values.append(y / (1.0 if block.share is None else block.share * per_time))
         if not times:

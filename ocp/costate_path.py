@@ -67,13 +67,9 @@ def costate_path(
     for k, tableau in enumerate(transcription.tableaux):
         kinds.setdefault(id(tableau), []).append(k)
     rows: dict[int, list[tuple[RowBlock, Array]]] = {}
-    first, last = path.horizon
-    time_unit = (last - first) / transcription.grid.horizon
     for k, block, y in multipliers:
         if block.stage is not None or block.is_inner:
-            # Rows of a soft constraint carry the unit of time themselves.
-            unit = time_unit if block.constraint.is_soft else 1.0
-            rows.setdefault(k, []).append((block, unit * y))
+            rows.setdefault(k, []).append((block, y))
     adjoints: list[_Adjoint | None] = []
     start = costates[:-1].copy()
     for group, intervals in zip(path.groups, kinds.values(), strict=True):

@@ -172,12 +172,11 @@ class Transcription:
             raise ValueError(
                 "a penalty on the control's derivative needs one control per interval."
             )
-        soft = [c for c in (*problem.path_constraints, *problem.control_constraints) if c.is_soft]
-        bounds = np.concatenate([np.zeros(0), *(np.ravel([c.lower, c.upper]) for c in soft)])
-        if problem.has_free_horizon and (bounds[np.isfinite(bounds)] != 0.0).any():
+        rows = (*problem.path_constraints, *problem.control_constraints)
+        if problem.has_free_horizon and any(c.is_soft and not c.by_horizon for c in rows):
             raise ValueError(
-                "soft path constraints need a fixed horizon, or bounds of zero: subtract the bound "
-                "from the expression."
+                "soft path constraints need a fixed horizon, or rows that are multiplied by it, as "
+                "pose writes them."
             )
         of_state = ca.vertcat(problem.state, problem.time)
         if not self.control_per_stage and ca.depends_on(ca.sum1(problem.slacks), of_state):
@@ -561,7 +560,7 @@ class Transcription:
                     along.append(mixed_rows(*there))
                 if tableau.b[i] != 0.0:
                     cost += float(tableau.b[i]) * step * density
-                    along.append(self._scale * soft_rows(*there))
+                    along.append(soft_rows(*there))
             if not tableau.is_explicit:
                 for i, point in enumerate(values):
                     equations.append(combine(state, step, tableau.a[i], rates) - point)
@@ -635,10 +634,7 @@ class Transcription:
         problem = self.problem
         p, _, _, c = self._symbols()
         own = p[: problem.parameter.numel()]
-        expressions = [
-            constraint.expression * (self._scale if constraint.is_soft else 1.0)
-            for constraint in problem.control_constraints
-        ]
+        expressions = [constraint.expression for constraint in problem.control_constraints]
         model = ca.Function(
             "control",
             [problem.control, problem.parameter, problem.time],

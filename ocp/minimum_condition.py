@@ -222,10 +222,12 @@ class _Hamiltonian:
         costate = ca.SX.sym("costate", x.numel())
         arguments = [x, u, p, problem.data, t]
         soft = [c for c in problem.path_constraints if c.is_soft]
-        penalty = sum(map(_penalty, soft), ca.SX(0))
+        penalty = sum((_penalty(c, problem) for c in soft), ca.SX(0))
         value = sign * problem.running_cost + penalty + ca.dot(costate, problem.dynamics)
         own = sign * problem.control_cost
-        own += sum((_penalty(c) for c in problem.control_constraints if c.is_soft), ca.SX(0))
+        own += sum(
+            (_penalty(c, problem) for c in problem.control_constraints if c.is_soft), ca.SX(0)
+        )
         hard = [c for c in problem.path_constraints if not c.is_soft]
         hard = [c for c in hard if ca.depends_on(c.expression, u)]
         hard += [c for c in problem.control_constraints if not c.is_soft]
@@ -314,8 +316,8 @@ def _column(expression: ca.SX) -> ca.SX:
     return ca.densify(ca.vec(expression))
 
 
-def _penalty(constraint: Constraint) -> ca.SX:
-    """Cost of violating a soft constraint."""
+def _penalty(constraint: Constraint, problem: OptimalControlProblem) -> ca.SX:
+    """Cost per unit of time of violating a soft constraint."""
     total, expression = ca.SX(0), constraint.expression
     for r, (low, high) in enumerate(
         zip(np.asarray(constraint.lower), np.asarray(constraint.upper), strict=True)
@@ -324,4 +326,6 @@ def _penalty(constraint: Constraint) -> ca.SX:
             total += ca.fmax(low - expression[r], 0)
         if np.isfinite(high):
             total += ca.fmax(expression[r] - high, 0)
-    return constraint.weight * total
+    # One that is multiplied by the horizon is integrated over fractions of it.
+    unit = problem.horizon if constraint.by_horizon else 1.0
+    return constraint.weight * total / unit

@@ -260,9 +260,18 @@ class _Builder:
         elif kinds == {Kind.PATH}:
             expression = self._along_path(value)
             is_soft = np.isfinite(condition.weight)
-            if is_soft:
+            by_horizon = is_soft and isinstance(self.horizon, ca.SX)
+            if by_horizon:
                 expression, lower, upper = _against_zero(expression, lower, upper)
-            constraint = Constraint(condition.name, expression, lower, upper, condition.weight)
+                expression = self.horizon * expression
+            constraint = Constraint(
+                condition.name,
+                expression,
+                lower,
+                upper,
+                condition.weight,
+                by_horizon=by_horizon,
+            )
             # A penalty is integrated: one control is the same all over its interval, time is not.
             moves = ca.vertcat(self.state, self.clock) if is_soft else self.state
             alone = not ca.depends_on(expression, moves)

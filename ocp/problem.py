@@ -50,6 +50,8 @@ class Constraint:
         lower, upper: bounds, scalars or one per component; equal for an equality.
         weight: cost of one unit of violation; infinite for a hard constraint.
         unit: what the expression and its bounds have been divided by, to bring them to size 1.
+        by_horizon: whether a soft constraint along the path is multiplied by a free horizon, so
+            that its penalty over the grid on [0, 1] is an integral over time.
 
     Raises:
         ValueError: lower above upper, a NaN bound, or a weight that is not positive.
@@ -61,6 +63,7 @@ class Constraint:
     upper: ArrayLike = 0.0
     weight: float = math.inf
     unit: ArrayLike = 1.0
+    by_horizon: bool = False
 
     def __post_init__(self) -> None:
         size = self.expression.numel()

@@ -183,7 +183,11 @@ def scaled(problem: OptimalControlProblem, scaling: Scaling) -> OptimalControlPr
 
     def convert_rows(constraints: Sequence[Constraint], rate: float = 1.0) -> list[Constraint]:
         return [
-            replace(c, expression=convert(c.expression), weight=c.weight * rate)
+            replace(
+                c,
+                expression=convert(c.expression),
+                weight=c.weight * (1.0 if c.by_horizon else rate),
+            )
             for c in constraints
         ]
 

@@ -371,7 +371,7 @@ def test_values_are_the_true_ones_wherever_they_are_read():
 
 def test_soft_limits_along_a_free_horizon_cost_what_they_cost_along_the_same_fixed_one():
     """min T + Int w max(0, v - 1): with T fixed at its optimum the rest is the same."""
-    limits = [*REST, along_path(U).within(-8, 8), (along_path(V) <= 1.0).soft(3.0)]
+    limits = [*REST, along_path(U).within(-8, 8), (along_path(V) <= 1.0).soft(0.5)]
     free = solve(
         pose(**{**MASS, "horizon": END}, minimize=at_end(END), subject_to=limits),
         30,
@@ -382,8 +382,14 @@ def test_soft_limits_along_a_free_horizon_cost_what_they_cost_along_the_same_fix
     fixed = solve(pose(**{**MASS, "horizon": length}, subject_to=limits), 30)
     assert fixed.is_solved, fixed.message
     assert free.objective == pytest.approx(length + fixed.objective, rel=1e-6)
+    scaled = solve(free.problem, 30, guess=Guess(parameter=1.2), scaling=Scaling(time=5.0))
+    assert scaled.objective == pytest.approx(free.objective, rel=1e-7)
     excess = free.value(integral(ca.fmax(V - 1, 0)))
-    assert free.objective == pytest.approx(length + 3 * excess, rel=1e-6)
+    assert excess > 0.01
+    assert free.objective == pytest.approx(length + 0.5 * excess, rel=1e-6)
+    # Where the limit is broken its multiplier is the price, per unit of time.
+    for solution in (free, fixed):
+        assert solution.dual("along_path(v)").values.max() == pytest.approx(0.5, rel=1e-5)
 
 
 REFUSED = {
