@@ -139,8 +139,15 @@ def _solve(options: argparse.Namespace) -> int:
         _say(options.command, reason)
         verdict = replace(solution.solution, status=Status.INFEASIBLE, message=reason)
         solution = replace(solution, solution=verdict)
-    kept = _keep(solution, options, data.remembered)
-    _print(solution.report, options.json)
+    try:
+        kept = _keep(solution, options, data.remembered)
+        result = solution.report
+    except KeyboardInterrupt:
+        place = "" if options.save is None else f"; the solution is kept in {options.save}"
+        _say(options.command, f"interrupted in the diagnosis{place}.")
+        _print(report(solution, is_diagnosed=False), options.json)
+        return INTERRUPTED
+    _print(result, options.json)
     assert solution.starts is not None
     if not solution.starts.is_complete:
         return INTERRUPTED

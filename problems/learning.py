@@ -31,7 +31,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ocp import (
     EULER,
-    RK4,
     ButcherTableau,
     Constraint,
     OptimalControlProblem,
@@ -42,22 +41,21 @@ from ocp import (
     rollout,
 )
 from ocp.condensing import linearize
-from ocp.runge_kutta import combine
+from ocp.vectorize import Vectorized
 from problems.datasets import Dataset, encode, read_arrays
 from problems.datasets import standardize as with_standardized_inputs
+from problems.fine_integration import KINKED, SMOOTH, FineIntegration, Rate, Untested
 from problems.known_stages import with_known_stages
 from problems.layer import Layer
 from problems.losses import DISTANCE, DISTANCE_ON_THE_LINE, LOSSES, SQUARED, Loss
 from problems.moving_grid import MovingGrid
 from problems.regularizers import L2, Penalty
 from problems.variable_width import stage_network
-from problems.vector_fields import INSIDE, TANH, Activation, VectorField
+from problems.vector_fields import FIELDS, INSIDE, TANH, Activation, VectorField
 
 Array = NDArray[np.float64]
 
 PIN_WEIGHT = 2.0  # price of leaving a tip, in units of the loss's own slope there
-REFINEMENT_TOLERANCE = 1e-10  # of the error after re-integration, relative, between two refinements
-REFINEMENT_STEPS = 5_000  # most Runge-Kutta steps of a re-integration
 
 
 @dataclass(frozen=True, eq=False)
@@ -589,45 +587,65 @@ class LearningProblem:
         *layers, _ = linearize(staged, trajectory).stages
         return float(sum(values.cost.sum() + values.penalty for values in layers))
 
-    def refined_error(self, trajectory: Trajectory) -> float:
-        """E(x(T)) after integrating the same control finely, with RK4.
+    def refined_error(
+        self,
+        trajectory: Trajectory,
+        seconds: float = np.inf,
+        method: FineIntegration | None = None,
+    ) -> float:
+        """E(x(T)) after integrating the same control finely, every sample by itself.
 
-        Steps are halved until the error settles within REFINEMENT_TOLERANCE, or their number
-        reaches REFINEMENT_STEPS. Not a number where the grid moves: there is no ODE between grids.
+        Args:
+            trajectory: whose controls and read-out are taken.
+            seconds: wall time after which it is given up.
+            method: tolerance and most operations of the integration; by default SMOOTH, or
+                KINKED where the activation has kinks.
+
+        Raises:
+            Untested: the grid moves, the states run off, or it takes too many operations or too
+                much time.
         """
         if not self.is_still:
-            return np.nan
+            raise Untested("the grid moves, and between grids there is no differential equation")
+        if method is None:
+            method = SMOOTH if self.activation.is_smooth else KINKED
         weight, bias = self.readout(trajectory.parameters)
-        start, controls = self.pad(self.dataset.inputs).T, trajectory.control_array
-        previous, steps = np.inf, 8
-        while True:
-            states, length = start, self.horizon / self.layers / steps
-            for control in controls:
-                for _ in range(steps):
-                    states = np.array(self._fine_step(states, control, length))
-            error = self.error(states.T, weight, bias)
-            settled = abs(error - previous) <= REFINEMENT_TOLERANCE * max(1.0, abs(error))
-            if settled or 2 * steps * self.layers > REFINEMENT_STEPS:
-                return error
-            previous, steps = error, 2 * steps
+        end = method.end(
+            self._fine_rate,
+            self.pad(self.dataset.inputs).T,
+            trajectory.controls,
+            self.grid.steps,
+            seconds,
+        )
+        return self.error(end.T, weight, bias)
 
     @cached_property
-    def _fine_step(self) -> ca.Function:
-        """(states (D, N), control, h) -> states after one step of RK4."""
-        x, u, h = (
-            ca.SX.sym("x", self.state_size),
-            ca.SX.sym("u", self._control_size),
-            ca.SX.sym("h"),
-        )
+    def _fine_rate(self) -> Rate:
+        """(states (D, P), control (m,)) -> f, (D, P), of the exact network, by NumPy.
 
-        def rate(at: ca.SX) -> ca.SX:
-            return self.layer(0).rate(at, u, 0.0)
+        The named fields are matrix products, which NumPy does as they stand; others may use
+        anything that CasADi has.
+        """
+        layer = self.layer(0)
+        if self.field in FIELDS.values():
+            z = ca.SX.sym("z")
+            each = Vectorized(ca.Function("activation", [z], [self.activation.function(z, 0.0)]))
 
-        slopes: list[ca.SX] = []
-        for row in RK4.a:
-            slopes.append(rate(combine(x, h, row[: len(slopes)], slopes)))
-        after = combine(x, h, RK4.b, slopes)
-        return ca.Function("fine_step", [x, u, h], [ca.densify(after)]).map(self.samples)
+            def activate(x: Array) -> Array:
+                return np.asarray(each(x.reshape(1, -1))[0]).reshape(x.shape)
+
+            def rate(states: Array, control: Array) -> Array:
+                parts = layer.effective(control)
+                matrices: Any = {
+                    name: part if part.ndim == 2 else part[:, None] for name, part in parts.items()
+                }
+                field: Any = self.field.rate
+                return np.asarray(field(states, matrices, activate))
+
+            return rate
+        x, u = ca.SX.sym("x", self.state_size), ca.SX.sym("u", self._control_size)
+        together = Vectorized(ca.Function("rate", [x, u], [ca.densify(layer.rate(x, u, 0.0))]))
+        return lambda states, control: np.array(together(states, control[:, None])[0])
 
     def step_times_lipschitz(self, trajectory: Trajectory) -> float:
         """max_k h_k Lip f(., u^k), in the norm of L2 on a grid.

@@ -14,9 +14,21 @@ from problems.learning import LearningProblem
 from problems.training import LearningSolution
 from problems.turnpike_report import turnpike_report
 
+NOT_YET = "the file was written before it was computed"
 
-def report(solution: LearningSolution) -> dict[str, Any]:
-    """Everything about a solution that is a number or a word; None where there is none."""
+
+def report(solution: LearningSolution, is_diagnosed: bool = True) -> dict[str, Any]:
+    """Everything about a solution that is a number or a word; None where there is none.
+
+    Args:
+        solution: what to report.
+        is_diagnosed: whether to compute what takes long: the training error of the re-integrated
+            differential equation, and the turnpike. Without, they are None for the reason NOT_YET.
+
+    Returns:
+        The JSON object of the command line. Under "certificate", "untested" says why a number of
+        it is None, by the name of the number; it is empty where nothing is missing.
+    """
     problem, certificate = solution.problem, solution.certificate
     result: dict[str, Any] = {
         "status": solution.status.value,
@@ -35,9 +47,12 @@ def report(solution: LearningSolution) -> dict[str, Any]:
         "constraints": number(certificate.constraints),
         "min_reduced_hessian_eigenvalue": number(certificate.min_reduced_hessian_eigenvalue),
         "energy_drift": number(certificate.energy_drift),
-        "refined_training_error": number(solution.refined_error),
+        "refined_training_error": number(solution.refined_error) if is_diagnosed else None,
         "step_times_lipschitz": number(problem.step_times_lipschitz(solution.trajectory)),
         "smoothing": solution.smoothing,
+        "untested": solution.untested
+        if is_diagnosed
+        else {**solution.certificate_untested, "refined_training_error": NOT_YET},
     }
     if solution.tips is not None:
         samples, largest = solution.tips
@@ -52,13 +67,16 @@ def report(solution: LearningSolution) -> dict[str, Any]:
             "best_found": minima[0].count if minima else 0,
         }
     if problem.tracking > 0 and not problem.interpolation:
-        result["turnpike"] = turnpike_report(solution)
+        result["turnpike"] = (
+            turnpike_report(solution) if is_diagnosed else {"verdict": None, "reason": NOT_YET}
+        )
     choice = solution.solution.method
     result["method"] = None if choice is None else choice.method.value
     result["method_reason"] = None if choice is None else choice.reason
     result["iterations"] = solution.solution.iterations
-    result["seconds"] = solution.timings.total
-    result["timings"] = asdict(solution.timings)
+    timings = solution.timings if is_diagnosed else solution.solution.timings
+    result["seconds"] = timings.total
+    result["timings"] = asdict(timings)
     result["backend_status"] = solution.solution.backend_status
     result["versions"] = versions()
     return result
@@ -139,6 +157,9 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"{'best minimum found':<44}{starts['best_found']} times")
     if "turnpike" in result:
         lines += _turnpike_lines(result["turnpike"])
+    untested = result["certificate"].get("untested") or {}
+    labels = dict(ROWS)
+    lines += [f"no {labels.get(name, name)}: {reason}" for name, reason in untested.items()]
     if result.get("timings"):
         parts = {name: value for name, value in result["timings"].items() if name != "total"}
         spent = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in parts.items() if v)

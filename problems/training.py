@@ -49,6 +49,7 @@ from ocp.solution import costs_by_term
 from ocp.solve import verdict
 from ocp.timings import Timings, timed
 from ocp.trajectory import decision_bounds
+from problems.fine_integration import Untested
 from problems.learning import PIN_WEIGHT, Array, LearningProblem
 
 FIRST_WIDTH = 1e-1  # of the smoothing ladder, in units of `LearningProblem.kink_scale`
@@ -71,6 +72,8 @@ PIN_ROUNDS = 5  # in which samples with multipliers outside the ball are release
 AT_TIP = 1e-7  # distance at which a sample counts as at its tip
 RELEASE_WIDTH = 1e-3  # at which a released sample first leaves its tip
 BALL_MARGIN = 1e-6  # relative, by which a multiplier may be outside the ball
+# Fields of a certificate that the report calls by another name.
+_REPORTED = {"is_minimum": "min_reduced_hessian_eigenvalue"}
 STOPPED = (Status.INTERRUPTED, Status.TIME_LIMIT)  # after which no other rung is tried
 
 
@@ -458,12 +461,14 @@ class LearningSolution:
         solution: of the best start.
         smoothing: width delta at which its certificate holds; 0 for the exact network.
         starts: all starts; None if the solution was loaded.
+        seconds_left: of the time limit of the solve, for its diagnosis; s.
     """
 
     problem: LearningProblem
     solution: Solution
     smoothing: float
     starts: MultiStart[SmoothedSolution] | None
+    seconds_left: float = math.inf
 
     @property
     def trajectory(self) -> Trajectory:
@@ -550,24 +555,41 @@ class LearningSolution:
         """Int |u|^2 dt."""
         return float(self.control_norms**2 @ self.problem.grid.steps)
 
-    @cached_property
-    def refined_error(self) -> float:
-        """E(x(T)) after fine re-integration of the same control."""
-        return self._timed_refined_error[0]
+    @property
+    def refined_error(self) -> float | None:
+        """E(x(T)) after fine re-integration of the same control; None if `untested` says why."""
+        return self._refinement[0]
+
+    @property
+    def certificate_untested(self) -> dict[str, str]:
+        """Why a number of the certificate has no value, by its name in the report."""
+        return {_REPORTED.get(name, name): why for name, why in self.certificate.untested.items()}
 
     @cached_property
-    def _timed_refined_error(self) -> tuple[float, float]:
-        """With the seconds that it took."""
+    def untested(self) -> dict[str, str]:
+        """Why a diagnosis has no value, by its name in the report."""
+        reasons = self.certificate_untested
+        if self._refinement[1]:
+            reasons["refined_training_error"] = self._refinement[1]
+        return reasons
+
+    @cached_property
+    def _refinement(self) -> tuple[float | None, str, float]:
+        """The refined error or why there is none, with the seconds that it took."""
         begin = time.perf_counter()
-        error = self.problem.refined_error(self.trajectory)
-        return error, time.perf_counter() - begin
+        value, reason = None, ""
+        try:
+            value = self.problem.refined_error(self.trajectory, self.seconds_left)
+        except Untested as error:
+            reason = str(error)
+        return value, reason, time.perf_counter() - begin
 
     @property
     def timings(self) -> Timings:
         """Of all that led to the solution and its report; of a loaded one, what its file says."""
         if self.starts is None:
             return self.solution.timings
-        return self.solution.timings.plus("error_estimate", self._timed_refined_error[1])
+        return self.solution.timings.plus("error_estimate", self._refinement[2])
 
     def propagate(self, inputs: ArrayLike) -> Array:
         """States (K+1, P, D) of new inputs (P, d0)."""
@@ -577,6 +599,11 @@ class LearningSolution:
         """Read-out (P, M) of new inputs (P, d0)."""
         end = self.problem.run(inputs, self.trajectory.decisions).states[-1]
         return end @ self.readout_weight.T + self.readout_bias
+
+    @property
+    def is_diagnosed(self) -> bool:
+        """Whether the report is there already."""
+        return "report" in vars(self)
 
     @cached_property
     def report(self) -> dict:
@@ -648,7 +675,8 @@ def train(
     rest = time.perf_counter() - begin - best.solution.timings.total
     part = "search" if len(found.solutions) > 1 else "build"
     solution = replace(best.solution, timings=best.solution.timings.plus(part, rest))
-    return LearningSolution(problem, solution, best.smoothing, found)
+    left = max(run.deadline - time.monotonic(), 0.0)
+    return LearningSolution(problem, solution, best.smoothing, found, left)
 
 
 @dataclass(frozen=True, eq=False)

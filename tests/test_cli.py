@@ -52,7 +52,7 @@ STARTS_KEYS = {"tried", "solved", "distinct_objectives", "best_found"}
 # Beyond the object that docs promise: our words, the optimiser's, and the rounding of kinks.
 ADDED_KEYS = {"message", "backend_status", "method_reason"}
 ADDED_KEYS |= {"target", "width", "width_reason", "notes"}  # how the data were read
-ADDED_CERTIFICATE_KEYS = {"smoothing"}
+ADDED_CERTIFICATE_KEYS = {"smoothing", "untested"}
 
 LABELLED = "a,b,kind\n0,1,dog\n1,0,cat\n1,1,dog\n0,0,cat\n"
 THREE = "a,b,c,kind\n0,1,0,dog\n1,0,0,cat\n1,1,1,eel\n0,0,1,cat\n"

@@ -357,14 +357,14 @@ def test_full_state_targets_measure_the_whole_state() -> None:
 def test_error_after_fine_integration_is_that_of_an_adaptive_integrator(
     problem: LearningProblem, seed: int
 ) -> None:
-    """The package halves RK4 steps until 1e-10, the oracle runs DOP853 at 1e-12."""
+    """The package steps every sample by itself, the oracle runs DOP853 on all of them at 1e-12."""
     solution = at_random(problem, seed)
     expected = refined_training_error(network_of(problem), *unknowns_of(solution))
     assert solution.refined_error == pytest.approx(expected, rel=1e-8, abs=1e-8)
 
 
 def test_error_after_fine_integration_copes_with_kinks() -> None:
-    """A kink costs RK4 its order, so that the step limit may end the refinement: 1e-7 is left."""
+    """Steps at kinks are tested at 1e-8, which leaves 1e-7 of the error."""
     solution = at_random(small_problem(activation=RELU))
     expected = refined_training_error(network_of(solution.problem), *unknowns_of(solution))
     assert solution.refined_error == pytest.approx(expected, rel=1e-7)
