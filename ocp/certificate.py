@@ -50,6 +50,7 @@ from ocp.eigenvalues import DENSE_LIMIT, smallest_by_inverse, smallest_eigenvalu
 from ocp.full_space import GROWTH, adjoint_terms, growth, is_minimum
 from ocp.full_space import stationarity as full_space_stationarity
 from ocp.limits import Limits, limits_of, touches_limit
+from ocp.matrix_free import ProductCurvature
 from ocp.method import Method, Sizes
 from ocp.multipliers import KKTMultipliers
 from ocp.reduced_hessian import reduced_hessian
@@ -135,8 +136,9 @@ def certify(
         staged: the problem.
         trajectory: states, controls and parameters.
         proposal: multipliers that are claimed to satisfy the conditions, such as an optimiser's.
-        tolerance: where dynamics or constraints are beyond it, the second order decides nothing,
-            and is not tested if there are more than DENSE_LIMIT decisions.
+        tolerance: where dynamics, constraints or stationarity are beyond it, the last whatever the
+            smallest eigenvalue may be, the second order decides nothing, and is not tested if there
+            are more than DENSE_LIMIT decisions.
     """
     with spent_on("certificate"), threads_for(staged.decision_size):
         return certify_linearized(linearize(staged, trajectory), proposal, tolerance)
@@ -168,8 +170,13 @@ def _certificate(
     conditions = _Conditions(linearization, proposal, attempts)
     if attempts.compute("stationarity", lambda: conditions.first_order, None) is None:
         return _invalid(linearization, attempts.reasons["stationarity"])
-    decides = max(dynamics, constraints) <= tolerance
-    conditions.test_second_order(decides or linearization.staged.decision_size <= DENSE_LIMIT)
+    decides = linearization.staged.decision_size <= DENSE_LIMIT or (
+        max(dynamics, constraints) <= tolerance
+        and attempts.compute(
+            "is_minimum", lambda: conditions.may_be_stationary(tolerance), otherwise=True
+        )
+    )
+    conditions.test_second_order(decides)
     return Certificate(
         stationarity=attempts.compute("stationarity", lambda: conditions.stationarity, infinite),
         dynamics=dynamics,
@@ -542,6 +549,33 @@ class _Conditions:
         residual = found.residual / scale if scale > 0 else 0.0
         product = found.complementarity / cost_scale if cost_scale > 0 else 0.0
         return max(residual, product)
+
+    def may_be_stationary(self, tolerance: float) -> bool:
+        """Whether `stationarity` is within the tolerance for some value of the smallest eigenvalue.
+
+        That is at most v^T H v for every unit vector v where nothing is active, so one product of
+        the Hessian with the gradient spares the whole of it at a point that is not stationary.
+        """
+        found = self.first_order
+        gradient = found.gradient.value
+        if not np.isfinite(tolerance) or self.is_unstable or self._active_count:
+            return True
+        if self.staged.decision_size > SIZE_LIMIT:
+            return True  # the Hessian is not formed there, so there is nothing to be spared
+        if any(stage.function.local_size for stage in self.staged.stages):
+            return True  # products are for stages without local unknowns
+        decisions = self.linearization.trajectory.decisions
+        size = max(1.0, float(np.abs(decisions).max(initial=0.0)))
+        # A negative eigenvalue counts up to this in `stationarity`.
+        limit = max(1.0, abs(self.linearization.objective))
+        scale = max(self._gradient_scale(found), limit * size)
+        if not found.residual > tolerance * scale:
+            return True
+        free = np.ones(self.staged.decision_size, dtype=bool)
+        hessian = ProductCurvature(self.linearization, found.costates, found.multipliers.rows, free)
+        direction = gradient / np.linalg.norm(gradient)
+        largest = float(direction @ hessian.product(direction))
+        return not found.residual > tolerance * max(scale, largest * size)
 
     def test_second_order(self, decides: bool) -> None:
         """Look at the curvature on the directions that the active rows leave free.

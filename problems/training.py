@@ -44,6 +44,7 @@ from ocp.certificate import dynamics_residual
 from ocp.condensing import linearize
 from ocp.explanation import message
 from ocp.interrupt import interruptible
+from ocp.method import kinks_or_limits
 from ocp.nlp import Progress
 from ocp.solution import costs_by_term
 from ocp.solve import verdict
@@ -145,6 +146,8 @@ class Start:
         else:
             rungs = self._exactly(decisions) if is_near else []
             if is_near and not self._is_done(rungs):
+            if self._is_certified_as_it_is(rungs[0].solution):
+                return SmoothedSolution(replace(rungs[0].solution, result=None), 0.0)
                 rungs += self._descend(decisions, NEAR_WIDTH)
             if not self._is_done(rungs):
                 rungs += self._descend(decisions, FIRST_WIDTH)
@@ -164,6 +167,23 @@ class Start:
     def _keeps_distance(self, solution: Solution) -> bool:
         """Whether it is where an interior point stopped, at its barrier's distance from rows."""
         by_ipopt = self.options.nlp_solver is NLPSolver.IPOPT
+    def _is_certified_as_it_is(self, solution: Solution) -> bool:
+        """Whether its certificate is that of its controls on the exact network, to the last digit.
+
+        That is so where the solve took no states as unknowns and proposed no multipliers, so that
+        nothing is left to be rolled out, clipped or looked for.
+        """
+        choice = solution.method
+        if choice is None or choice.method is Method.SHOOTING or self.pinned is not None:
+            return False
+        if kinks_or_limits(self.exact) is not None:
+            return False
+        point = self._point(SmoothedSolution(solution, 0.0))
+        if not np.array_equal(point.decisions, solution.trajectory.decisions):
+            return False
+        pairs = zip(point.states, solution.trajectory.states, strict=True)
+        return all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
         choice = solution.method
         by_shooting = choice is not None and choice.method is Method.SHOOTING
         return solution.is_solved and by_ipopt and by_shooting
@@ -377,10 +397,10 @@ def assess(
         )
     elif pinned is not None:
         held = tip_distances(pinned, trajectory) <= AT_TIP
-        certificate = certify(pinned_at(pinned, held), trajectory)
+        certificate = certify(pinned_at(pinned, held), trajectory, tolerance=tolerance)
         is_in_ball = bool((tip_multipliers(pinned, certificate) <= 1 + BALL_MARGIN).all())
     else:
-        certificate = certify(exact, trajectory)
+        certificate = certify(exact, trajectory, tolerance=tolerance)
     status = verdict(certificate, stopped, tolerance)
     if status is Status.SOLVED and not is_in_ball:
         status = Status.INACCURATE

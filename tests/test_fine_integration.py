@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ocp import RK4, SolveOptions, Status, rollout
+from ocp import RK4, Method, SolveOptions, Status, certificate, certify, rollout
+from problems import training
 from problems.datasets import Dataset
 from problems.fine_integration import KINKED, SMOOTH, FineIntegration, Untested
 from problems.learning import LearningProblem
@@ -141,3 +142,44 @@ def test_a_file_is_there_whatever_happens_in_the_diagnosis(
     saved = load_solution(tmp_path / "x.npz")
     assert saved.result == json.loads(json.dumps(found.report))
     assert saved.result["certificate"]["untested"] == {}
+
+
+@pytest.mark.parametrize("field", [INSIDE, OUTSIDE, BOTTLENECK])
+def test_a_smooth_problem_is_not_certified_again_after_its_solve(
+    monkeypatch, field: VectorField
+) -> None:
+    """States that the solve has eliminated are those of its controls, to the last digit."""
+    problem = LearningProblem(regression(6, 2), field=field, layers=3, weight_decay=0.1)
+
+    def again(*arguments, **named):
+        pytest.fail("the point was certified twice")
+
+    monkeypatch.setattr(training, "certify", again)
+    found = train(problem, options=SolveOptions(method=Method.CONDENSED))
+    assert found.status is Status.SOLVED
+    monkeypatch.undo()
+    alone = certify(problem.staged, rollout(problem.staged, found.trajectory.decisions))
+    assert alone.stationarity == found.certificate.stationarity
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 3.0])
+@pytest.mark.parametrize("width", [5, 8])
+def test_far_from_stationary_no_hessian_is_formed_and_the_verdict_is_the_same(
+    monkeypatch, size: float, width: int
+) -> None:
+    """The smallest eigenvalue is at most v^T H v, whatever it is."""
+    problem = LearningProblem(regression(10, 3), width=width)
+    point = trajectory(problem, size)
+    whole = certify(problem.staged, point)
+    assert whole.min_reduced_hessian_eigenvalue is not None
+    assert not whole.is_stationary(1e-8)
+
+    def formed(*arguments):
+        pytest.fail("the Hessian was formed")
+
+    monkeypatch.setattr(certificate, "reduced_hessian", formed)
+    monkeypatch.setattr(certificate, "compress", formed)
+    found = certify(problem.staged, point, tolerance=1e-8)
+    assert found.is_minimum is None
+    assert found.untested["is_minimum"] == certificate.NOT_STATIONARY
+    assert not found.is_stationary(1e-8)
