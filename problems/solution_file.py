@@ -25,6 +25,7 @@ from ocp.storage import load_arrays, save_arrays
 from ocp.timings import Timings
 from problems.datasets import Dataset
 from problems.learning import Array, LearningProblem
+from problems.least_cost import judged_without_minimum, zero_cost
 from problems.losses import LOSSES
 from problems.moving_grid import MovingGrid
 from problems.regularizers import PENALTIES
@@ -209,7 +210,9 @@ def load_solution(path: str | Path, problem: LearningProblem | None = None) -> S
         raise ValueError(f"{path} is no complete solution file: {missing}.") from error
     judged = (Status.SOLVED, Status.NOT_A_MINIMUM)  # by a certificate, so not taken on trust
     stopped = Status.INACCURATE if status in judged else status
-    solution = assess(problem.staged, trajectory, width, tolerance, stopped, problem.pinned)
+    zero = zero_cost(problem)
+    solution = assess(problem.staged, trajectory, width, tolerance, stopped, problem.pinned, zero)
+    solution = judged_without_minimum(problem, solution)
     iterations = result.get("iterations")
     solution = replace(
         solution,

@@ -52,6 +52,7 @@ from ocp.timings import Timings, timed
 from ocp.trajectory import decision_bounds
 from problems.fine_integration import Untested
 from problems.learning import PIN_WEIGHT, Array, LearningProblem
+from problems.least_cost import judged_at_zero, judged_without_minimum, zero_cost
 
 FIRST_WIDTH = 1e-1  # of the smoothing ladder, in units of `LearningProblem.kink_scale`
 NEAR_WIDTH = 1e-4  # likewise, where it starts near an optimum
@@ -111,6 +112,7 @@ class Start:
         deadline: on the monotonic clock, s; common to all starts.
         base: decisions to step away from; None for random controls around zero.
         progress: called with every iteration.
+        zero: largest cost that is zero to rounding and so a minimum; -1 where 0 is not attained.
     """
 
     exact: StagedProblem
@@ -123,6 +125,7 @@ class Start:
     deadline: float = math.inf
     base: Array | None = None
     progress: Progress | None = None
+    zero: float = -1.0
 
     def __call__(self, seed: int) -> SmoothedSolution:
         """Solve from random controls of that seed, around the base if there is one."""
@@ -143,11 +146,11 @@ class Start:
     def _from_guess(self, decisions: Array, is_near: bool) -> SmoothedSolution:
         if self.is_smooth:
             rungs = [SmoothedSolution(self._solve(0.0, decisions), 0.0)]
+            if self._is_certified_as_it_is(rungs[0].solution):
+                return SmoothedSolution(replace(rungs[0].solution, result=None), 0.0)
         else:
             rungs = self._exactly(decisions) if is_near else []
             if is_near and not self._is_done(rungs):
-            if self._is_certified_as_it_is(rungs[0].solution):
-                return SmoothedSolution(replace(rungs[0].solution, result=None), 0.0)
                 rungs += self._descend(decisions, NEAR_WIDTH)
             if not self._is_done(rungs):
                 rungs += self._descend(decisions, FIRST_WIDTH)
@@ -164,9 +167,6 @@ class Start:
         )
         return replace(found, solution=solution)
 
-    def _keeps_distance(self, solution: Solution) -> bool:
-        """Whether it is where an interior point stopped, at its barrier's distance from rows."""
-        by_ipopt = self.options.nlp_solver is NLPSolver.IPOPT
     def _is_certified_as_it_is(self, solution: Solution) -> bool:
         """Whether its certificate is that of its controls on the exact network, to the last digit.
 
@@ -184,6 +184,9 @@ class Start:
         pairs = zip(point.states, solution.trajectory.states, strict=True)
         return all(np.array_equal(ours, theirs) for ours, theirs in pairs)
 
+    def _keeps_distance(self, solution: Solution) -> bool:
+        """Whether it is where an interior point stopped, at its barrier's distance from rows."""
+        by_ipopt = self.options.nlp_solver is NLPSolver.IPOPT
         choice = solution.method
         by_shooting = choice is not None and choice.method is Method.SHOOTING
         return solution.is_solved and by_ipopt and by_shooting
@@ -234,7 +237,8 @@ class Start:
             decisions = decisions / 2  # so large that the states overflow
             guess = rollout(staged, decisions)
         start = guess if warm is None else replace(warm, trajectory=guess)
-        return solve_staged(staged, start, options, self.progress)
+        found = solve_staged(staged, start, options, self.progress)
+        return judged_at_zero(found, found.objective, self.zero, self.options.tolerance)
 
     def _is_done(self, rungs: list[SmoothedSolution]) -> bool:
         """Whether the last of them is stopped, or solved where little or nothing is smoothed."""
@@ -322,7 +326,9 @@ class Start:
     def _follow(self, decisions: Array) -> SmoothedSolution:
         point = rollout(self.exact, decisions)
         if all(np.isfinite(state).all() for state in point.states):
-            found = assess(self.exact, point, 0.0, self.options.tolerance, pinned=self.pinned)
+            found = assess(
+                self.exact, point, 0.0, self.options.tolerance, pinned=self.pinned, zero=self.zero
+            )
             if found.is_solved:
                 found = replace(found, backend_status="not run", iterations=0)
                 return SmoothedSolution(found, 0.0)
@@ -351,14 +357,20 @@ class Start:
             for rung, point in zip(solved, points, strict=True):
                 if rung.smoothing <= COARSEST_LAST_WIDTH * self.kink_scale:
                     certified = assess(
-                        self.exact, point, rung.smoothing, tolerance, pinned=self.pinned
+                        self.exact,
+                        point,
+                        rung.smoothing,
+                        tolerance,
+                        pinned=self.pinned,
+                        zero=self.zero,
                     )
                     if certified.is_solved:
                         return SmoothedSolution(certified, rung.smoothing)
             stopped = Status.INACCURATE if solved else stopped
         points = points or [self._point(rungs[-1])]
         found = [
-            assess(self.exact, point, 0.0, tolerance, stopped, self.pinned) for point in points
+            assess(self.exact, point, 0.0, tolerance, stopped, self.pinned, self.zero)
+            for point in points
         ]
         return SmoothedSolution(min(found, key=lambda solution: solution.objective), 0.0)
 
@@ -375,6 +387,7 @@ def assess(
     tolerance: float,
     stopped: Status = Status.INACCURATE,
     pinned: StagedProblem | None = None,
+    zero: float = -1.0,
 ) -> Solution:
     """Costs, certificate and verdict of a trajectory of the exact network.
 
@@ -386,13 +399,19 @@ def assess(
         stopped: status if the certificate is not within the tolerance.
         pinned: stages with rows for samples at the tip of their loss, if it has one; they take the
             place of the exact stages, with those samples pinned that are at their tips.
+        zero: largest cost that is zero to rounding, at which nothing more need be certified; -1
+            where the cost 0 is not attained.
     """
     linearization = linearize(exact, trajectory)
+    objective = linearization.objective
     is_in_ball = True
     if width > 0:
         rounded = smoothed(exact, width)
+        rounded_point = rollout(rounded, trajectory.decisions)
+        if zero >= 0:
+            objective = linearize(rounded, rounded_point).objective
         certificate = replace(
-            certify(rounded, rollout(rounded, trajectory.decisions)),
+            certify(rounded, rounded_point, tolerance=tolerance),
             dynamics=dynamics_residual(linearization),
         )
     elif pinned is not None:
@@ -404,7 +423,7 @@ def assess(
     status = verdict(certificate, stopped, tolerance)
     if status is Status.SOLVED and not is_in_ball:
         status = Status.INACCURATE
-    return Solution(
+    found = Solution(
         trajectory=trajectory,
         costates=certificate.costates[1:],
         objective=linearization.objective,
@@ -415,6 +434,7 @@ def assess(
         certificate=certificate,
         iterations=None,
     )
+    return judged_at_zero(found, objective, zero, tolerance)
 
 
 def smoothed(exact: StagedProblem, width: float) -> StagedProblem:
@@ -676,6 +696,7 @@ def train(
         options=options,
         deadline=time.monotonic() + options.time_limit,
         progress=progress if executor is None else None,
+        zero=zero_cost(problem),
     )
     with interruptible() as request:
         found: MultiStart[SmoothedSolution] = MultiStart(())
@@ -695,6 +716,7 @@ def train(
     rest = time.perf_counter() - begin - best.solution.timings.total
     part = "search" if len(found.solutions) > 1 else "build"
     solution = replace(best.solution, timings=best.solution.timings.plus(part, rest))
+    solution = judged_without_minimum(problem, solution)
     left = max(run.deadline - time.monotonic(), 0.0)
     return LearningSolution(problem, solution, best.smoothing, found, left)
 
