@@ -319,6 +319,10 @@ def _solve_staged(
         why = f"The initial state is given outside its bounds: {', '.join(map(str, outside))}."
         return _refused(linearize(staged, _rolled(staged, guess)), Status.INFEASIBLE, why)
     choice = _method(staged, options)
+    if deadline.has_passed:
+        why = "It was over before the optimiser could begin. Raise the limit."
+        at_guess = linearize(staged, _rolled(staged, guess))
+        return replace(_refused(at_guess, Status.TIME_LIMIT, why, begin), method=choice)
     if choice.method is not Method.SHOOTING:
         if kinks_or_limits(staged) is None:
             given_up = GIVEN_UP
