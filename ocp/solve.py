@@ -322,7 +322,7 @@ def _solve_staged(
     if deadline.has_passed:
         why = "It was over before the optimiser could begin. Raise the limit."
         at_guess = linearize(staged, _rolled(staged, guess))
-        return replace(_refused(at_guess, Status.TIME_LIMIT, why, begin), method=choice)
+        return replace(_refused(at_guess, Status.TIME_LIMIT, why), method=choice)
     if choice.method is not Method.SHOOTING:
         if kinks_or_limits(staged) is None:
             given_up = GIVEN_UP

@@ -142,7 +142,7 @@ def test_a_symmetric_guess_around_an_obstacle_is_left_for_another_one(make):
     assert found.is_solved, found.message
     assert aside.is_solved
     assert found.objective <= aside.objective * (1 + 1e-6)
-    assert iterations < 3000
+    assert iterations < SolveOptions().max_iterations / 2
 
 
 def test_points_on_the_line_that_are_to_change_order_end_soon_without_a_claim():
