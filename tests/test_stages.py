@@ -224,13 +224,14 @@ def test_the_cost_of_a_soft_path_row_is_its_integral():
     assert staged.stages[0].rows.names[:2] == ("r[0]", "r[1]")
 
 
-def test_hard_path_rows_of_the_state_hold_at_every_node_and_terminal_rows_at_the_end():
+def test_hard_path_rows_of_the_state_hold_at_every_node_and_substep_and_terminal_rows_at_the_end():
     problem = scalar(
         path_constraints=[Constraint("along", X, 0.0, 2.0)],
         terminal_constraints=[Constraint("end", X, 1.0, 1.0)],
     )
     staged = discretize(problem, TimeGrid.uniform(3), RK4, substeps=2)
-    assert [stage.rows.names for stage in staged.stages] == [("along",)] * 3 + [("end", "along")]
+    names = [("along", "along")] * 3 + [("end", "along")]
+    assert [stage.rows.names for stage in staged.stages] == names
     assert np.isinf(staged.stages[0].rows.weight).all()
 
 

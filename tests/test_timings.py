@@ -52,10 +52,10 @@ def parts_of(timings: Timings) -> list[float]:
 
 
 def check(timings: Timings, wall: float) -> None:
-    """The parts make up the total, which is the wall time but for entering and leaving."""
+    """The parts make up the total, which is no more than the wall time of the call."""
     assert min(parts_of(timings)) >= 0
     assert sum(parts_of(timings)) == pytest.approx(timings.total, rel=1e-9)
-    assert 0.8 * wall - 0.02 <= timings.total <= wall
+    assert timings.total <= wall
 
 
 def solved_on_stages():
