@@ -13,7 +13,8 @@ such a run may stall at residuals near 1e-9 until its limit of iterations.
 
 CasADi hands over no multipliers to start from, and all ends without success share one code; which
 one it was is seen from the iterations and the residuals. The only way to stop a run is a gradient
-that is not a number: the last iterate is then returned whole.
+that is not a number: the last iterate is then returned whole. Where the model itself returns such a
+gradient, Fatrop may instead never return, so that no other start is tried after such an end.
 
 Source: Vanroye, Sathya, De Schutter and Decre, IROS 2023, 10036-10043 (arXiv 2303.16746).
 """

@@ -169,7 +169,7 @@ def solve(
     with timed() as watch, interruptible() as request:
         transcription = Transcription(problem, grid, tableaux, substeps, control_per_stage)
         found = _solve_from(guess, transcription, scaling, options, progress, deadline)
-        if is_failure(found, options.tolerance) and leaves_room(guess, transcription):
+        if _may_try_others(found, guess, transcription, options):
             run = partial(
                 _run, scaling=scaling, options=options, progress=progress, deadline=deadline
             )
@@ -178,6 +178,21 @@ def solve(
                 found = from_other_starts(found, start, transcription, run, deadline, request)
         found = with_remarks(_judged(found, options, deadline))
     return found.changed(timings=watch.timings())
+
+
+def _may_try_others(
+    found: ContinuousSolution,
+    guess: Guess | Trajectory | Solution | None,
+    transcription: Transcription,
+    options: SolveOptions,
+) -> bool:
+    """Whether other starts may do better, and are safe to try.
+
+    Fatrop may loop for ever, deaf to all limits, once a slope of the model is not finite.
+    """
+    is_stuck = found.status is Status.INVALID_NUMBER and options.nlp_solver is NLPSolver.FATROP
+    is_open = leaves_room(guess, transcription)
+    return is_failure(found, options.tolerance) and is_open and not is_stuck
 
 
 def _judged(
