@@ -463,6 +463,21 @@ class ContinuousSolution(Solution):
         return "\n".join([*lines, f"{self.error}; {self.minimum_condition}"])
 
 
+def _beyond(error: ErrorEstimate, tolerance: float) -> str:
+    """What an error has against a grid."""
+    if np.isnan(error.discretization):
+        step = int(np.argmax(np.isnan(error.relative)))
+        return (
+            f"the step from t = {error.times[step]:.4g} cannot be integrated, so that its error is "
+            "not known: the model may be singular there"
+        )
+    return (
+        f"that is too coarse for the problem in continuous time: its error is "
+        f"{error.discretization:.1e}, beyond the discretization tolerance of {tolerance:g} "
+        f"({error})"
+    )
+
+
 def judged_by_its_error(found: ContinuousSolution, tolerance: float) -> ContinuousSolution:
     """A solution whose error against the differential equation exceeds a tolerance is inaccurate.
 
@@ -492,9 +507,8 @@ def judged_by_its_error(found: ContinuousSolution, tolerance: float) -> Continuo
     return found.changed(
         status=Status.INACCURATE,
         message=(
-            "The point satisfies the conditions of a minimum on this grid, which is too coarse for "
-            f"the problem in continuous time: its error is {error.discretization:.1e}, beyond the "
-            f"discretization tolerance of {tolerance:g} ({error}). What helps: {advice}."
+            "The point satisfies the conditions of a minimum on this grid, but "
+            f"{_beyond(error, tolerance)}. What helps: {advice}."
         ),
     )
 

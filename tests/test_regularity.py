@@ -10,6 +10,7 @@ from ocp import (
     GAUSS_LEGENDRE_4,
     Guess,
     OptimalControlProblem,
+    SolveOptions,
     Status,
     TimeGrid,
     along_path,
@@ -75,7 +76,11 @@ SINGULAR: dict[str, Callable[[], tuple[OptimalControlProblem, float]]] = {
         2.0,
     ),
     "log of a parameter >= 1": lambda: (
-        line(*ENDS, at_end(T) >= 1, minimize=integral(U**2) + at_end(T - ca.log(T - 1))),
+        line(
+            *(*ENDS, at_end(T) >= 1),
+            minimize=integral(U**2) + at_end(T - ca.log(T - 1)),
+            parameters=[T],
+        ),
         3.0,
     ),
     "a control without influence at 0": lambda: (
@@ -124,7 +129,10 @@ def test_a_brachistochrone_with_a_root_for_its_speed_leaves_rest():
         minimize=at_end(horizon),
         subject_to=[at_start(ca.vertcat(X, Y)) == 0, at_end(X) == 1],
     )
-    solution = solve(problem)
+    # At y = 0 the slope of the root is infinite, so that no integration gets out of the first step.
+    assert solve(problem).status is Status.INACCURATE
+    assert "cannot be integrated" in solve(problem).message
+    solution = solve(problem, options=SolveOptions(discretization_tolerance=np.inf))
     assert solution.is_solved
     # One control for each of 50 intervals costs 4e-5 of the time.
     assert abs(solution.objective / np.sqrt(np.pi / GRAVITY) - 1) < 1e-4
