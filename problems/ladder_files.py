@@ -23,6 +23,7 @@ from ocp.storage import load_arrays, save_arrays
 from problems.datasets import Dataset
 from problems.ladder import Solve, Solved
 from problems.learning import Array, LearningProblem
+from problems.report import completed
 from problems.solution_file import load_solution, options_of, save_solution
 
 FORMAT_VERSION = 1
@@ -82,7 +83,7 @@ def _read(path: Path, problem: LearningProblem) -> Solved:
                 f"{path} is of another problem: {name.replace('_', '-')} is "
                 f"{saved.options.get(name)}, expected {value}; give another folder."
             )
-    return Solved(saved.solution, dict(saved.result))
+    return Solved(saved.solution, completed(saved.result, saved.solution))
 
 
 def open_folder(path: str | Path, request: Mapping[str, Any], command: str = "sweep") -> Folder:

@@ -17,6 +17,28 @@ from problems.turnpike_report import turnpike_report
 NOT_YET = "the file was written before it was computed"
 
 
+def completed(result: Mapping[str, Any], solution: LearningSolution) -> dict[str, Any]:
+    """A report that was written before the diagnosis, with what it leaves out.
+
+    Args:
+        result: a JSON object of `report`, as a file holds it.
+        solution: what it reports.
+    """
+    untested = dict(result["certificate"].get("untested", {}))
+    if NOT_YET not in untested.values():
+        return dict(result)
+    whole, name = report(solution), "refined_training_error"
+    reason = whole["certificate"]["untested"].get(name)
+    del untested[name]
+    certificate = {
+        **result["certificate"],
+        name: whole["certificate"][name],
+        "untested": {**untested, name: reason} if reason is not None else untested,
+    }
+    turnpike = {"turnpike": whole["turnpike"]} if "turnpike" in result else {}
+    return {**result, "certificate": certificate, **turnpike}
+
+
 def report(solution: LearningSolution, is_diagnosed: bool = True) -> dict[str, Any]:
     """Everything about a solution that is a number or a word; None where there is none.
 

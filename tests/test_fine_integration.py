@@ -10,9 +10,10 @@ import pytest
 
 from ocp import RK4, Method, SolveOptions, Status, certificate, certify, rollout
 from problems import training
-from problems.datasets import Dataset
+from problems.datasets import Dataset, encode, load
 from problems.fine_integration import KINKED, SMOOTH, FineIntegration, Untested
 from problems.learning import LearningProblem
+from problems.report import completed, report
 from problems.solution_file import differences, load_solution, save_solution
 from problems.training import train
 from problems.vector_fields import (
@@ -187,3 +188,17 @@ def test_far_from_stationary_no_hessian_is_formed_and_the_verdict_is_the_same(
     assert found.is_minimum is None
     assert found.untested["is_minimum"] == certificate.NOT_STATIONARY
     assert not found.is_stationary(1e-8)
+
+
+@pytest.mark.parametrize("tracking", [0.0, 1.0])
+def test_a_report_that_was_written_before_the_diagnosis_is_completed(tracking):
+    """As a file is left by a process that ended in between."""
+    dataset = encode(load("moons", samples=4, seed=0), "squared")
+    solution = train(LearningProblem(dataset, layers=3, tracking=tracking), seed=0)
+    early = report(solution, is_diagnosed=False)
+    assert early["certificate"]["refined_training_error"] is None
+    found, whole = completed(early, solution), report(solution)
+    for result in (found, whole):
+        del result["seconds"], result["timings"]
+    assert found == whole
+    assert completed(whole, solution) == whole
