@@ -58,11 +58,12 @@ def explain(
     certificate: Certificate,
     status: Status,
     tolerance: float,
-    find_conflict: bool = True,
+    without_conflict: str | None = None,
 ) -> str:
     """A sentence on the status, and for a solve that failed what is wrong and what to do.
 
-    The constraints that conflict are found by least squares, which may be left out.
+    The constraints that conflict are found by least squares, which may take longer than the solve;
+    words given in their place leave that out.
     """
     sentence = message(status, certificate, tolerance)
     if status in (Status.SOLVED, Status.INTERRUPTED, Status.NOT_A_MINIMUM):
@@ -71,7 +72,7 @@ def explain(
     none: list[str] = []
     parts = attempts.compute(
         "explanation",
-        lambda: _causes(shooting, result, status, tolerance, attempts, find_conflict),
+        lambda: _causes(shooting, result, status, tolerance, attempts, without_conflict),
         none,
     )
     reasons = [f"No {part} was found: {reason}." for part, reason in attempts.reasons.items()]
@@ -84,7 +85,7 @@ def _causes(
     status: Status,
     tolerance: float,
     attempts: Attempts,
-    find_conflict: bool,
+    without_conflict: str | None,
 ) -> list[str]:
     """Sentences on what is wrong with a solve that failed, and what to do."""
     staged, parts = shooting.staged, list[str]()
@@ -100,8 +101,8 @@ def _causes(
             f"The controls or parameters have run off to {np.abs(trajectory.decisions).max():.0e}: "
             "the cost seems to have no minimum; bound them or give them a cost."
         )
-    elif status is Status.INFEASIBLE and not find_conflict:
-        parts.append("The time limit left no time to find what conflicts.")
+    elif status is Status.INFEASIBLE and without_conflict is not None:
+        parts.append(without_conflict)
     elif status is Status.INFEASIBLE:
         found = attempts.compute(
             "conflict", lambda: conflict(shooting, result.point, tolerance), None
@@ -121,7 +122,7 @@ def _causes(
         )
     elif status in (Status.ITERATION_LIMIT, Status.TIME_LIMIT):
         parts.append("Raise the limit, or start from this solution or from a better guess.")
-    return parts
+    return list(filter(None, parts))
 
 
 def _has_run_off(staged: StagedProblem, trajectory: Trajectory) -> bool:

@@ -23,6 +23,7 @@ from ocp.trajectory import Trajectory
 
 FEASIBLE = 1e-4  # relative violation up to which a point of the first phase is one to start from
 FIRST_PHASES = 2  # feasible horizons from which the end time is set free
+STRUGGLES = 2  # first phases at their limit of iterations: it is not for the time that they fail
 NOT_RETRIED = (Status.SOLVED, Status.INTERRUPTED, Status.TIME_LIMIT)
 
 
@@ -102,14 +103,15 @@ def _starts(
     guess: Guess, transcription: Transcription, run: Run
 ) -> Iterator[Guess | Trajectory | None]:
     """Trajectories of the first phase, None for a horizon without one, then the guesses."""
-    problem, left = transcription.problem, FIRST_PHASES
+    problem, feasible, struggles = transcription.problem, 0, 0
     for horizon in horizons(problem, guess) if problem.has_free_horizon else ():
         fixed, start = at_horizon(problem, horizon, guess)
         phase = run(start, replace(transcription, problem=fixed), is_first_phase=True)
         is_feasible = _is_feasible(phase)
         yield phase.trajectory if is_feasible else None
-        left -= is_feasible
-        if not left:
+        feasible += is_feasible
+        struggles += phase.status is Status.ITERATION_LIMIT
+        if feasible == FIRST_PHASES or struggles == STRUGGLES:
             break
     yield from other_guesses(problem, guess)
 

@@ -215,10 +215,11 @@ def _run(
     deadline: Deadline,
 ) -> ContinuousSolution:
     """Solve from another guess; of a first phase nothing but its trajectory is wanted."""
+    arguments = (guess, transcription, scaling)
     if not is_first_phase:
-        return _solve_from(guess, transcription, scaling, options, progress, deadline)
+        return _solve_from(*arguments, options, progress, deadline, is_explained=False)
     options = replace(options, max_iterations=min(options.max_iterations, FIRST_PHASE_ITERATIONS))
-    return _minimized_from(guess, transcription, scaling, options, progress, deadline)
+    return _minimized_from(*arguments, options, progress, deadline, is_explained=False)
 
 
 def _solve_from(
@@ -228,9 +229,12 @@ def _solve_from(
     options: SolveOptions,
     progress: Progress | None,
     deadline: Deadline,
+    is_explained: bool = True,
 ) -> ContinuousSolution:
     """Solve a transcribed problem from one guess; an end time that is no time is a failure."""
-    found = _minimized_from(guess, transcription, scaling, options, progress, deadline)
+    found = _minimized_from(
+        guess, transcription, scaling, options, progress, deadline, is_explained
+    )
     if not has_collapsed(transcription.problem, found.horizon):
         return found
     words = (
@@ -249,6 +253,7 @@ def _minimized_from(
     options: SolveOptions,
     progress: Progress | None,
     deadline: Deadline,
+    is_explained: bool,
 ) -> ContinuousSolution:
     """Solve a transcribed problem from one guess, in scaled variables."""
     problem, grid = transcription.problem, transcription.grid
@@ -264,7 +269,9 @@ def _minimized_from(
     if scaling.cost is not None and options.objective_scale is None:
         options = replace(options, objective_scale=1.0 / scaling.cost)
     first = embed(inner, to_scaled(start, scaling))
-    solution = solve_staged(inner_transcription.staged(), first, options, progress, warm, deadline)
+    staged = inner_transcription.staged()
+    with threads_for(staged.decision_size):
+        solution = _solve_staged(staged, first, options, progress, warm, deadline, is_explained)
     return in_continuous_time(solution, transcription, inner_transcription, scaling)
 
 
@@ -307,7 +314,7 @@ def solve_staged(
     """
     deadline = (deadline or NEVER).within(options.time_limit)
     with timed() as watch, threads_for(staged.decision_size):
-        found = _solve_staged(staged, guess, options, progress, warm, deadline)
+        found = _solve_staged(staged, guess, options, progress, warm, deadline, is_explained=True)
     return replace(found, timings=watch.timings())
 
 
@@ -318,6 +325,7 @@ def _solve_staged(
     progress: Progress | None,
     warm: NLPResult | None,
     deadline: Deadline,
+    is_explained: bool,
 ) -> Solution:
     earlier = guess if isinstance(guess, Solution) else None
     if isinstance(guess, Solution):
@@ -347,7 +355,9 @@ def _solve_staged(
             rolled, own = rollout(staged, decisions), warm
             if earlier is not None and not (warm is not None and layout.fits(warm)):
                 own = layout.claimed(rolled, earlier.certificate.multipliers)
-            solution = _by_program(layout, choice, rolled, options, progress, own, deadline)
+            solution = _by_program(
+                layout, choice, rolled, options, progress, own, deadline, is_explained
+            )
         if solution.status not in given_up or options.method is not Method.AUTO:
             return solution
         if deadline.has_passed:
@@ -355,7 +365,8 @@ def _solve_staged(
             return replace(solution, message=f"{solution.message} {words}")
         choice = Choice(Method.SHOOTING, f"Multiple shooting, after {choice.method.value} gave up.")
     guess = _rolled(staged, guess)
-    return _by_program(Shooting(staged), choice, guess, options, progress, warm, deadline)
+    shooting = Shooting(staged)
+    return _by_program(shooting, choice, guess, options, progress, warm, deadline, is_explained)
 
 
 def _by_program(
@@ -366,6 +377,7 @@ def _by_program(
     progress: Progress | None,
     warm: NLPResult | None,
     deadline: Deadline,
+    is_explained: bool,
 ) -> Solution:
     """Minimise the nonlinear program of a problem from a guess, and certify where it ended."""
     staged = layout.staged
@@ -393,13 +405,18 @@ def _by_program(
         trajectory = _best_rollout(staged, trajectory, guess)
         certificate = certify(staged, trajectory)
     linearization = linearize(staged, trajectory)
+    without_conflict = None if is_explained else ""
+    if deadline.has_passed:
+        without_conflict = "The time limit left no time to find what conflicts."
     return Solution(
         trajectory=trajectory,
         costates=layout.costates(result),
         objective=linearization.objective,
         costs=costs_by_term(linearization),
         status=status,
-        message=_explained(layout, result, certificate, status, options.tolerance, deadline),
+        message=_explained(
+            layout, result, certificate, status, options.tolerance, without_conflict
+        ),
         backend_status=result.backend_status,
         certificate=certificate,
         iterations=result.iterations,
@@ -419,13 +436,12 @@ def _explained(
     certificate: Certificate,
     status: Status,
     tolerance: float,
-    deadline: Deadline,
+    without_conflict: str | None,
 ) -> str:
     """What the status means; where the states were kept, what is wrong and what to do as well."""
     if isinstance(layout, Shooting):
         with spent_on("certificate"):
-            in_time = not deadline.has_passed
-            return explain(layout, result, certificate, status, tolerance, find_conflict=in_time)
+            return explain(layout, result, certificate, status, tolerance, without_conflict)
     return message(status, certificate, tolerance)
 
 
