@@ -63,6 +63,7 @@ CURVATURE = 1e-9  # negative curvature below this share of the largest is roundi
 PROPOSAL = 1e-10  # multipliers that leave at most this relative residual are not improved on
 KINK_MARGIN = 1e-6  # of a multiplier's interval, within which it counts as at the end
 MOST_OFFENDERS = 5  # named in a certificate
+LEAST_SQUARES = 5_000_000_000  # operations for bounded multipliers, some seconds
 SIZE_LIMIT = 6000  # largest reduced Hessian that is formed
 LANCZOS_STEPS = 10  # of the recursion's time, for its solutions in Lanczos
 STACKED_LIMIT = 1000  # largest stacked state of all members for the Riccati recursion
@@ -514,8 +515,11 @@ class _Conditions:
         result = np.where(fixed, rows.lower, 0.0)
         free = ~fixed
         target = -gradient - rows.jacobian[fixed].T @ result[fixed]
-        bounds = (rows.lower[free], rows.upper[free])
-        result[free] = lsq_linear(rows.jacobian[free].T, target, bounds, method="bvls").x
+        bounds, matrix = (rows.lower[free], rows.upper[free]), rows.jacobian[free].T
+        # Each iteration is a least-squares problem of its own, and what it has come to is valid.
+        most = LEAST_SQUARES // max(matrix.shape[0] * matrix.shape[1] ** 2, 1)
+        most = int(np.clip(most, 1, max(matrix.shape[1], 1)))
+        result[free] = lsq_linear(matrix, target, bounds, method="bvls", max_iter=most).x
         return result
 
     @property
